@@ -1,2 +1,73 @@
-//! Project tasks.
-fn main() {}
+//! The project's tasks: `cargo xtask` lists them.
+
+mod cluster;
+mod install;
+mod run;
+mod script;
+mod setup;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+
+/// Builds, tries and tests pg_mire.
+#[derive(Parser)]
+#[command(name = "cargo xtask", arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+/// Which server a task works with.
+#[derive(Args, Clone, Default)]
+struct Target {
+    /// PostgreSQL's major version (15 or 18; default 18, setup: both)
+    #[arg(long, value_name = "N")]
+    pg: Option<u32>,
+    /// Use this server instead of a private one
+    #[arg(long, value_name = "PATH", env = "PG_CONFIG")]
+    pg_config: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Unpack PostgreSQL servers and what building against them needs, into a private folder
+    Setup {
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Build the extension and install it into the server
+    Install {
+        #[command(flatten)]
+        target: Target,
+        /// Build with optimisations
+        #[arg(long)]
+        release: bool,
+    },
+    /// Run a command with DATABASE_URL and PG* pointing at a fresh throwaway cluster
+    Cluster {
+        #[command(flatten)]
+        target: Target,
+        /// Build the extension with optimisations
+        #[arg(long)]
+        release: bool,
+        /// A line for postgresql.conf, NAME=VALUE (may be given more than once)
+        #[arg(long, value_name = "NAME=VALUE")]
+        set: Vec<String>,
+        /// The command and its arguments
+        #[arg(last = true, required = true)]
+        command: Vec<OsString>,
+    },
+}
+
+fn main() -> Result<()> {
+    match Cli::parse().task {
+        Task::Setup { target } => setup::run(&target),
+        Task::Install { target, release } => install::run(&target, release).map(drop),
+        Task::Cluster { target, release, set, command } => {
+            std::process::exit(cluster::run(&target, release, &set, &command)?)
+        }
+    }
+}
