@@ -23,15 +23,27 @@ impl Pg {
             let bin = quiet(Command::new(config).arg("--bindir"))?;
             let server = Server::in_folder(Path::new(bin.trim()))?;
             if let Some(wanted) = target.pg.filter(|wanted| *wanted != server.version()) {
-                bail!("{} belongs to PostgreSQL {}, not {wanted}", config.display(), server.version());
+                bail!(
+                    "{} belongs to PostgreSQL {}, not {wanted}",
+                    config.display(),
+                    server.version()
+                );
             }
             setup::run(target)?;
-            return Ok(Self { server, config: config.clone(), toolchain: Toolchain::locate()? });
+            return Ok(Self {
+                server,
+                config: config.clone(),
+                toolchain: Toolchain::locate()?,
+            });
         }
         let version = target.pg.unwrap_or(18);
         let toolchain = setup::ensure(version)?;
         let server = Server::in_toolchain(&toolchain, version);
-        Ok(Self { config: server.bin("pg_config"), server, toolchain })
+        Ok(Self {
+            config: server.bin("pg_config"),
+            server,
+            toolchain,
+        })
     }
 
     fn ask(&self, what: &str) -> Result<PathBuf> {
@@ -44,26 +56,45 @@ impl Pg {
 
     /// The folder for builds against this version: switching versions must not rebuild the bindings.
     pub(crate) fn target_dir(&self) -> PathBuf {
-        root().join("target").join(format!("pg{}", self.server.version()))
+        root()
+            .join("target")
+            .join(format!("pg{}", self.server.version()))
     }
 
     /// cargo with a subcommand for pg_mire, told where server and libclang are.
     pub(crate) fn cargo(&self, subcommand: &[&str]) -> Result<Command> {
         let version = self.server.version();
         let home = self.target_dir().join("pgrx");
-        std::fs::create_dir_all(&home).with_context(|| format!("cannot make {}", home.display()))?;
+        std::fs::create_dir_all(&home)
+            .with_context(|| format!("cannot make {}", home.display()))?;
         // Without it pgrx makes its bindings anew at every build.
         let config = format!("[configs]\npg{version} = \"{}\"\n", self.config.display());
         write_if_new(&home.join("config.toml"), config.as_bytes())?;
         let mut command = cargo();
-        command.args(subcommand).args(["-p", "pg_mire", "--lib", "--no-default-features", "--features"]);
-        command.arg(format!("pg{version}")).arg("--target-dir").arg(self.target_dir());
-        command.env("PGRX_HOME", home).env("PGRX_PG_CONFIG_PATH", &self.config);
+        command.args(subcommand).args([
+            "-p",
+            "pg_mire",
+            "--lib",
+            "--no-default-features",
+            "--features",
+        ]);
+        command
+            .arg(format!("pg{version}"))
+            .arg("--target-dir")
+            .arg(self.target_dir());
+        command
+            .env("PGRX_HOME", home)
+            .env("PGRX_PG_CONFIG_PATH", &self.config);
         let llvm = self.toolchain.root().join("llvm");
         if std::env::var_os("LIBCLANG_PATH").is_none() && llvm.join("lib").exists() {
             let builtin = llvm.join("builtin");
-            command.env("LIBCLANG_PATH", llvm.join("lib")).env("LD_LIBRARY_PATH", llvm.join("lib"));
-            command.env("BINDGEN_EXTRA_CLANG_ARGS", format!("-resource-dir={}", builtin.display()));
+            command
+                .env("LIBCLANG_PATH", llvm.join("lib"))
+                .env("LD_LIBRARY_PATH", llvm.join("lib"));
+            command.env(
+                "BINDGEN_EXTRA_CLANG_ARGS",
+                format!("-resource-dir={}", builtin.display()),
+            );
         }
         Ok(command)
     }
@@ -73,7 +104,9 @@ pub(crate) fn run(target: &Target, release: bool) -> Result<Pg> {
     let pg = Pg::of(target)?;
     let version = pg.server.version();
     let profile = if release { "release" } else { "debug" };
-    say(format!("building pg_mire for PostgreSQL {version} ({profile}) …"));
+    say(format!(
+        "building pg_mire for PostgreSQL {version} ({profile}) …"
+    ));
     let mut build = pg.cargo(&["build", "--quiet"])?;
     if release {
         build.arg("--release");
@@ -81,23 +114,35 @@ pub(crate) fn run(target: &Target, release: bool) -> Result<Pg> {
     show(&mut build)?;
 
     let library = pg.target_dir().join(profile).join("libpg_mire.so");
-    let bytes = std::fs::read(&library).with_context(|| format!("cannot read {}", library.display()))?;
+    let bytes =
+        std::fs::read(&library).with_context(|| format!("cannot read {}", library.display()))?;
     let extension = pg.ask("--sharedir")?.join("extension");
     let mut changed = write_if_new(&pg.ask("--pkglibdir")?.join("pg_mire.so"), &bytes)?;
     for (name, text) in sql_files()? {
         changed |= write_if_new(&extension.join(name), text.as_bytes())?;
     }
-    say(if changed { "installed" } else { "the installed extension is up to date" });
+    say(if changed {
+        "installed"
+    } else {
+        "the installed extension is up to date"
+    });
     Ok(pg)
 }
 
 /// The control file, the install script and the upgrade scripts, by file name.
 pub(crate) fn sql_files() -> Result<Vec<(String, String)>> {
     let control = root().join("pg_mire/pg_mire.control");
-    let text = std::fs::read_to_string(&control).with_context(|| format!("cannot read {}", control.display()))?;
+    let text = std::fs::read_to_string(&control)
+        .with_context(|| format!("cannot read {}", control.display()))?;
     let version = text
         .lines()
-        .find_map(|line| line.strip_prefix("default_version")?.trim().strip_prefix('=')?.split('\'').nth(1))
+        .find_map(|line| {
+            line.strip_prefix("default_version")?
+                .trim()
+                .strip_prefix('=')?
+                .split('\'')
+                .nth(1)
+        })
         .with_context(|| format!("{} has no default_version", control.display()))?;
     let sql = root().join("sql");
     let mut files = vec![(format!("pg_mire--{version}.sql"), script::join(&sql)?)];
@@ -105,8 +150,13 @@ pub(crate) fn sql_files() -> Result<Vec<(String, String)>> {
     if releases.exists() {
         for entry in std::fs::read_dir(&releases)? {
             let path = entry?.path();
-            if let Some(name) = path.file_name().and_then(|name| name.to_str()).filter(|name| name.ends_with(".sql")) {
-                let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+            if let Some(name) = path
+                .file_name()
+                .and_then(|name| name.to_str())
+                .filter(|name| name.ends_with(".sql"))
+            {
+                let text = std::fs::read_to_string(&path)
+                    .with_context(|| format!("cannot read {}", path.display()))?;
                 files.push((name.to_owned(), text));
             }
         }

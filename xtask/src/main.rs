@@ -8,6 +8,7 @@ mod setup;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
@@ -62,12 +63,31 @@ enum Task {
     },
 }
 
-fn main() -> Result<()> {
-    match Cli::parse().task {
-        Task::Setup { target } => setup::run(&target),
-        Task::Install { target, release } => install::run(&target, release).map(drop),
-        Task::Cluster { target, release, set, command } => {
-            std::process::exit(cluster::run(&target, release, &set, &command)?)
+fn main() -> ExitCode {
+    match perform(Cli::parse().task) {
+        Ok(code) => code,
+        Err(error) => {
+            // Not through Debug: a user's RUST_BACKTRACE would bury the message.
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
         }
     }
+}
+
+fn perform(task: Task) -> Result<ExitCode> {
+    match task {
+        Task::Setup { target } => setup::run(&target)?,
+        Task::Install { target, release } => drop(install::run(&target, release)?),
+        Task::Cluster {
+            target,
+            release,
+            set,
+            command,
+        } => {
+            return Ok(ExitCode::from(cluster::run(
+                &target, release, &set, &command,
+            )?));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
 }

@@ -17,7 +17,9 @@ pub(crate) fn root() -> PathBuf {
 
 /// Runs a command that speaks for itself.
 pub(crate) fn show(command: &mut Command) -> Result<()> {
-    let status = command.status().with_context(|| format!("cannot start {}", name(command)))?;
+    let status = command
+        .status()
+        .with_context(|| format!("cannot start {}", name(command)))?;
     if !status.success() {
         bail!("{} failed ({status})", describe(command));
     }
@@ -26,10 +28,22 @@ pub(crate) fn show(command: &mut Command) -> Result<()> {
 
 /// Runs a command that nobody wants to hear from unless it fails; answers what it printed.
 pub(crate) fn quiet(command: &mut Command) -> Result<String> {
-    let out = command.stdin(Stdio::null()).output().with_context(|| format!("cannot start {}", name(command)))?;
+    let out = command
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("cannot start {}", name(command)))?;
     if !out.status.success() {
-        let said = format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
-        bail!("{} failed ({}):\n{}", describe(command), out.status, said.trim_end());
+        let said = format!(
+            "{}{}",
+            String::from_utf8_lossy(&out.stdout),
+            String::from_utf8_lossy(&out.stderr)
+        );
+        bail!(
+            "{} failed ({}):\n{}",
+            describe(command),
+            out.status,
+            said.trim_end()
+        );
     }
     Ok(String::from_utf8_lossy(&out.stdout).into_owned())
 }
@@ -41,7 +55,10 @@ pub(crate) fn cargo() -> Command {
     // What `cargo run` set for xtask itself is not meant for the builds it starts.
     for (key, _) in std::env::vars_os() {
         let key = key.to_string_lossy().into_owned();
-        if key.starts_with("CARGO_PKG_") || key.starts_with("CARGO_BIN_") || key.starts_with("CARGO_MANIFEST_") {
+        if key.starts_with("CARGO_PKG_")
+            || key.starts_with("CARGO_BIN_")
+            || key.starts_with("CARGO_MANIFEST_")
+        {
             cargo.env_remove(key);
         }
     }

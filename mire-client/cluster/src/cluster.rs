@@ -10,7 +10,9 @@ use std::sync::Mutex;
 use rustix::process::Signal;
 
 use crate::watchdog::Watchdog;
-use crate::{DATABASE, Error, PgBouncer, PoolMode, Result, SUPERUSER, Server, ServerUser, control, log, port};
+use crate::{
+    DATABASE, Error, PgBouncer, PoolMode, Result, SUPERUSER, Server, ServerUser, control, log, port,
+};
 
 /// What a cluster shall be like; see [`Cluster::builder`].
 #[derive(Debug, Clone, Default)]
@@ -54,7 +56,10 @@ impl Builder {
     pub fn start(self) -> Result<Cluster> {
         let server = match self.server.clone() {
             Some(server) => server,
-            None => Server::find(self.version.or_else(|| std::env::var("MIRE_TEST_PG").ok()?.parse().ok()))?,
+            None => Server::find(
+                self.version
+                    .or_else(|| std::env::var("MIRE_TEST_PG").ok()?.parse().ok()),
+            )?,
         };
         Cluster::create(server, &self)
     }
@@ -93,7 +98,14 @@ impl Cluster {
         let user = ServerUser::choose()?;
         let folder = make_folder(user)?;
         let watchdog = Some(Watchdog::guard(&folder)?);
-        let mut cluster = Self { server, user, folder, port: 0, postmaster: Mutex::new(None), watchdog };
+        let mut cluster = Self {
+            server,
+            user,
+            folder,
+            port: 0,
+            postmaster: Mutex::new(None),
+            watchdog,
+        };
         cluster.initdb(&wishes.settings)?;
         cluster.start_on_a_free_port()?;
         if !wishes.bare {
@@ -105,15 +117,35 @@ impl Cluster {
     /// Connects to a cluster that another process has started and keeps alive.
     pub(crate) fn attach(server: Server, folder: PathBuf, port: u16) -> Result<Self> {
         let user = ServerUser::choose()?;
-        Ok(Self { server, user, folder, port, postmaster: Mutex::new(None), watchdog: None })
+        Ok(Self {
+            server,
+            user,
+            folder,
+            port,
+            postmaster: Mutex::new(None),
+            watchdog: None,
+        })
     }
 
     fn initdb(&self, settings: &BTreeMap<String, String>) -> Result<()> {
         let mut initdb = self.server.command("initdb");
         self.user.apply(&mut initdb);
-        initdb.arg("-D").arg(self.data()).args(["-U", SUPERUSER, "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "-N"]);
-        control::run(initdb.current_dir(&self.folder).env_remove("LC_ALL"), "initdb")?;
-        let mut conf = String::from("# pg_mire's throwaway cluster\nlisten_addresses = '127.0.0.1'\n");
+        initdb.arg("-D").arg(self.data()).args([
+            "-U",
+            SUPERUSER,
+            "-A",
+            "trust",
+            "-E",
+            "UTF8",
+            "--locale=C.UTF-8",
+            "-N",
+        ]);
+        control::run(
+            initdb.current_dir(&self.folder).env_remove("LC_ALL"),
+            "initdb",
+        )?;
+        let mut conf =
+            String::from("# pg_mire's throwaway cluster\nlisten_addresses = '127.0.0.1'\n");
         let defaults = [
             ("unix_socket_directories", self.folder.display().to_string()),
             ("max_connections", "200".to_owned()),
@@ -121,7 +153,9 @@ impl Cluster {
             ("log_line_prefix", "%m [%p] %q%u@%d ".to_owned()),
             ("log_min_messages", "warning".to_owned()),
         ];
-        let mut all: BTreeMap<String, String> = defaults.map(|(name, value)| (name.to_owned(), value)).into();
+        let mut all: BTreeMap<String, String> = defaults
+            .map(|(name, value)| (name.to_owned(), value))
+            .into();
         all.extend(settings.clone());
         for (name, value) in all {
             conf.push_str(&format!("{name} = '{}'\n", value.replace('\'', "''")));
@@ -136,7 +170,11 @@ impl Cluster {
         loop {
             self.port = port::free_port().map_err(Error::io("looking for a free port"))?;
             match self.start_again() {
-                Err(Error::NotReady { log, .. }) if tries > 0 && log.contains("Address already in use") => tries -= 1,
+                Err(Error::NotReady { log, .. })
+                    if tries > 0 && log.contains("Address already in use") =>
+                {
+                    tries -= 1
+                }
                 other => return other,
             }
         }
@@ -149,7 +187,10 @@ impl Cluster {
     pub fn start_again(&self) -> Result<()> {
         self.own("started")?;
         let mut postgres = self.server.command("postgres");
-        postgres.arg("-D").arg(self.data()).args(["-p", &self.port.to_string()]);
+        postgres
+            .arg("-D")
+            .arg(self.data())
+            .args(["-p", &self.port.to_string()]);
         let mut child = control::spawn(&mut postgres, self.user, &self.folder, &self.logfile())?;
         control::wait_ready(&mut child, &self.data(), &self.logfile())?;
         *self.postmaster() = Some(child);
@@ -204,10 +245,15 @@ impl Cluster {
     /// [`Error::NoExtension`] when the extension's files are not installed.
     pub fn create_database(&self, name: &str) -> Result<()> {
         self.sql("postgres", &format!("CREATE DATABASE {}", quoted(name)))?;
-        self.sql(name, "CREATE EXTENSION pg_mire").map(drop).map_err(|error| match error {
-            Error::Failed { output, .. } => Error::NoExtension { version: self.server.version(), output },
-            other => other,
-        })
+        self.sql(name, "CREATE EXTENSION pg_mire")
+            .map(drop)
+            .map_err(|error| match error {
+                Error::Failed { output, .. } => Error::NoExtension {
+                    version: self.server.version(),
+                    output,
+                },
+                other => other,
+            })
     }
 
     /// Removes a database, whoever is still connected to it.
@@ -215,7 +261,11 @@ impl Cluster {
     /// # Errors
     /// [`Error::Failed`] with what psql said.
     pub fn drop_database(&self, name: &str) -> Result<()> {
-        self.sql("postgres", &format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", quoted(name))).map(drop)
+        self.sql(
+            "postgres",
+            &format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", quoted(name)),
+        )
+        .map(drop)
     }
 
     /// Runs SQL through psql as the superuser; the answer is unaligned rows without a header.
@@ -224,7 +274,15 @@ impl Cluster {
     /// [`Error::Failed`] with what psql said.
     pub fn sql(&self, database: &str, sql: &str) -> Result<String> {
         let mut psql = self.command("psql");
-        psql.env("PGDATABASE", database).args(["-X", "-q", "-At", "-v", "ON_ERROR_STOP=1", "-c", sql]);
+        psql.env("PGDATABASE", database).args([
+            "-X",
+            "-q",
+            "-At",
+            "-v",
+            "ON_ERROR_STOP=1",
+            "-c",
+            sql,
+        ]);
         control::run(&mut psql, sql)
     }
 
@@ -315,7 +373,13 @@ impl Cluster {
     /// [`Error::UncleanLog`] with the offending lines.
     pub fn check_log(&self, allowed: &[&str]) -> Result<()> {
         let alarms = log::alarms(&self.log(), allowed);
-        if alarms.is_empty() { Ok(()) } else { Err(Error::UncleanLog { lines: alarms.join("\n") }) }
+        if alarms.is_empty() {
+            Ok(())
+        } else {
+            Err(Error::UncleanLog {
+                lines: alarms.join("\n"),
+            })
+        }
     }
 
     /// As [`check_log`](Self::check_log), for tests.
@@ -341,11 +405,17 @@ impl Cluster {
     }
 
     fn own(&self, what: &'static str) -> Result<()> {
-        if self.watchdog.is_some() { Ok(()) } else { Err(Error::Shared { what }) }
+        if self.watchdog.is_some() {
+            Ok(())
+        } else {
+            Err(Error::Shared { what })
+        }
     }
 
     fn postmaster(&self) -> std::sync::MutexGuard<'_, Option<Child>> {
-        self.postmaster.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.postmaster
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 
@@ -371,11 +441,18 @@ fn make_folder(user: ServerUser) -> Result<PathBuf> {
     let temp = std::env::temp_dir();
     let fits = temp.as_os_str().len() < 60 && user.reaches(&temp);
     let base = if fits { temp } else { PathBuf::from("/tmp") };
-    let folder = tempfile::Builder::new().prefix("mire-").tempdir_in(&base).map_err(Error::io("making a folder"))?.keep();
+    let folder = tempfile::Builder::new()
+        .prefix("mire-")
+        .tempdir_in(&base)
+        .map_err(Error::io("making a folder"))?
+        .keep();
     // The kernel shows processes' directories without symlinks, and they are compared with this path.
-    let folder = folder.canonicalize().map_err(Error::io("resolving the cluster's folder"))?;
+    let folder = folder
+        .canonicalize()
+        .map_err(Error::io("resolving the cluster's folder"))?;
     create_dir_all(&folder).map_err(Error::io("making the cluster's folder"))?;
-    set_permissions(&folder, Permissions::from_mode(0o755)).map_err(Error::io("opening the cluster's folder"))?;
+    set_permissions(&folder, Permissions::from_mode(0o755))
+        .map_err(Error::io("opening the cluster's folder"))?;
     user.own(&folder)?;
     Ok(folder)
 }

@@ -15,9 +15,16 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const TICK: Duration = Duration::from_millis(5);
 
 /// Runs `command` as a daemon of the server's user that logs to `logfile`.
-pub(crate) fn spawn(command: &mut Command, user: ServerUser, folder: &Path, logfile: &Path) -> Result<Child> {
+pub(crate) fn spawn(
+    command: &mut Command,
+    user: ServerUser,
+    folder: &Path,
+    logfile: &Path,
+) -> Result<Child> {
     let out = append(logfile)?;
-    let err = out.try_clone().map_err(Error::io("duplicating the log's file handle"))?;
+    let err = out
+        .try_clone()
+        .map_err(Error::io("duplicating the log's file handle"))?;
     user.apply(command);
     command
         .current_dir(folder)
@@ -28,7 +35,10 @@ pub(crate) fn spawn(command: &mut Command, user: ServerUser, folder: &Path, logf
         .stdout(out)
         .stderr(err)
         .spawn()
-        .map_err(Error::io(format!("starting {}", command.get_program().display())))
+        .map_err(Error::io(format!(
+            "starting {}",
+            command.get_program().display()
+        )))
 }
 
 fn append(path: &Path) -> Result<File> {
@@ -41,12 +51,25 @@ fn append(path: &Path) -> Result<File> {
 
 /// Runs `command` to its end; its output is the answer, or the error.
 pub(crate) fn run(command: &mut Command, what: &str) -> Result<String> {
-    let out = command.stdin(Stdio::null()).output().map_err(Error::io(format!("running {}", command.get_program().display())))?;
+    let out = command
+        .stdin(Stdio::null())
+        .output()
+        .map_err(Error::io(format!(
+            "running {}",
+            command.get_program().display()
+        )))?;
     if out.status.success() {
         return Ok(String::from_utf8_lossy(&out.stdout).into_owned());
     }
-    let output = format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
-    Err(Error::Failed { what: what.to_owned(), output })
+    let output = format!(
+        "{}{}",
+        String::from_utf8_lossy(&out.stdout),
+        String::from_utf8_lossy(&out.stderr)
+    );
+    Err(Error::Failed {
+        what: what.to_owned(),
+        output,
+    })
 }
 
 /// Waits until the postmaster that works in `data` says that it accepts connections.
@@ -59,7 +82,9 @@ pub(crate) fn wait_ready(postmaster: &mut Child, data: &Path, logfile: &Path) ->
         let state = std::fs::read_to_string(data.join("postmaster.pid")).unwrap_or_default();
         let lines: Vec<&str> = state.lines().map(str::trim).collect();
         // On a standby "ready" is what hot_standby = on gives as well.
-        if lines.first() == Some(&pid.as_str()) && matches!(lines.get(7), Some(&("ready" | "standby"))) {
+        if lines.first() == Some(&pid.as_str())
+            && matches!(lines.get(7), Some(&("ready" | "standby")))
+        {
             return Ok(());
         }
         if let Ok(Some(status)) = postmaster.try_wait() {
@@ -67,12 +92,18 @@ pub(crate) fn wait_ready(postmaster: &mut Child, data: &Path, logfile: &Path) ->
         }
         sleep(TICK);
     }
-    Err(not_ready(logfile, &format!("still not after {} s", PATIENCE.as_secs())))
+    Err(not_ready(
+        logfile,
+        &format!("still not after {} s", PATIENCE.as_secs()),
+    ))
 }
 
 pub(crate) fn not_ready(logfile: &Path, why: &str) -> Error {
     let log = std::fs::read_to_string(logfile).unwrap_or_default();
-    Error::NotReady { why: why.to_owned(), log: log::tail(&log, 25) }
+    Error::NotReady {
+        why: why.to_owned(),
+        log: log::tail(&log, 25),
+    }
 }
 
 /// Sends a signal to a child and waits for its end.
@@ -83,10 +114,16 @@ pub(crate) fn signal_and_wait(child: &mut Child, signal: Signal) -> Result<ExitS
     send(child.id(), signal);
     let deadline = Instant::now() + PATIENCE;
     loop {
-        match child.try_wait().map_err(Error::io("waiting for the server to end"))? {
+        match child
+            .try_wait()
+            .map_err(Error::io("waiting for the server to end"))?
+        {
             Some(status) => return Ok(status),
             None if Instant::now() > deadline => {
-                return Err(Error::StillAlive { seconds: PATIENCE.as_secs(), pids: vec![child.id()] });
+                return Err(Error::StillAlive {
+                    seconds: PATIENCE.as_secs(),
+                    pids: vec![child.id()],
+                });
             }
             None => sleep(TICK),
         }
@@ -109,7 +146,10 @@ pub(crate) fn kill_all_in(data: &Path) -> Result<()> {
             return Ok(());
         }
         if Instant::now() > deadline {
-            return Err(Error::StillAlive { seconds: PATIENCE.as_secs(), pids: left });
+            return Err(Error::StillAlive {
+                seconds: PATIENCE.as_secs(),
+                pids: left,
+            });
         }
         left.iter().for_each(|pid| send(*pid, Signal::KILL));
         sleep(TICK);
@@ -118,8 +158,11 @@ pub(crate) fn kill_all_in(data: &Path) -> Result<()> {
 
 /// The processes whose working directory is `data`: the postmaster and all its children.
 pub(crate) fn working_in(data: &Path) -> Vec<u32> {
-    let Ok(processes) = std::fs::read_dir("/proc") else { return Vec::new() };
-    let in_data = |process: &PathBuf| std::fs::read_link(process.join("cwd")).is_ok_and(|cwd| cwd == data);
+    let Ok(processes) = std::fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    let in_data =
+        |process: &PathBuf| std::fs::read_link(process.join("cwd")).is_ok_and(|cwd| cwd == data);
     processes
         .filter_map(|entry| Some(entry.ok()?.path()))
         .filter(in_data)

@@ -78,13 +78,17 @@ pub enum Error {
         lines: String,
     },
     /// The operation would disturb others who share this cluster.
-    #[error("this cluster is shared with other processes and cannot be {what}; start one with Cluster::start()")]
+    #[error(
+        "this cluster is shared with other processes and cannot be {what}; start one with Cluster::start()"
+    )]
     Shared {
         /// What was asked for.
         what: &'static str,
     },
     /// Running as root, and there is nobody to run the server as.
-    #[error("PostgreSQL refuses to run as root and neither a user `postgres` nor `nobody` exists; create one of them")]
+    #[error(
+        "PostgreSQL refuses to run as root and neither a user `postgres` nor `nobody` exists; create one of them"
+    )]
     NoServerUser,
 }
 

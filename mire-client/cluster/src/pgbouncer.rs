@@ -36,7 +36,8 @@ impl PgBouncer {
         std::fs::create_dir(&home).map_err(Error::io("making pgbouncer's folder"))?;
         cluster.user().own(&home)?;
         let write = |name: &str, text: String| {
-            std::fs::write(home.join(name), text).map_err(Error::io(format!("writing pgbouncer's {name}")))
+            std::fs::write(home.join(name), text)
+                .map_err(Error::io(format!("writing pgbouncer's {name}")))
         };
         write("users.txt", format!("\"{SUPERUSER}\" \"\"\n"))?;
         write("pgbouncer.ini", ini(cluster, mode, port, &home))?;
@@ -60,7 +61,10 @@ impl PgBouncer {
                 return Ok(());
             }
             if let Ok(Some(status)) = self.child.try_wait() {
-                return Err(control::not_ready(&self.log, &format!("pgbouncer ended: {status}")));
+                return Err(control::not_ready(
+                    &self.log,
+                    &format!("pgbouncer ended: {status}"),
+                ));
             }
             sleep(Duration::from_millis(10));
         }
@@ -121,5 +125,8 @@ fn find() -> Result<(PathBuf, Option<PathBuf>)> {
         .map(PathBuf::from)
         .find(|path| path.exists())
         .map(|path| (path, None))
-        .ok_or(Error::NoProgram { program: "pgbouncer".to_owned(), path: ours })
+        .ok_or(Error::NoProgram {
+            program: "pgbouncer".to_owned(),
+            path: ours,
+        })
 }

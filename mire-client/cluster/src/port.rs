@@ -8,7 +8,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// Not one the kernel would choose: those also serve outgoing connections, and one of these could
 /// take the port away while a crashed server is down and about to start again.
 pub(crate) fn free_port() -> std::io::Result<u16> {
-    let clock = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.subsec_nanos());
+    let clock = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.subsec_nanos());
     let seed = clock ^ std::process::id().wrapping_mul(0x9E37_79B1);
     (0..500_u32)
         .map(|step| 12_000 + (seed.wrapping_add(step.wrapping_mul(7_919)) % 18_000))

