@@ -1,10 +1,15 @@
 //! The project's tasks: `cargo xtask` lists them.
 
 mod cluster;
+mod demo;
 mod install;
+mod lint;
+mod report;
 mod run;
 mod script;
 mod setup;
+mod test;
+mod tools;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -61,6 +66,38 @@ enum Task {
         #[arg(last = true, required = true)]
         command: Vec<OsString>,
     },
+    /// psql in a fresh throwaway cluster with the extension
+    Psql {
+        #[command(flatten)]
+        target: Target,
+    },
+    /// The main job on real input, in front of you
+    Demo {
+        #[command(flatten)]
+        target: Target,
+        /// Stay, with psql, in the database the demo has filled
+        #[arg(long)]
+        psql: bool,
+    },
+    /// Check formatting, spelling, SQL, licences, clippy and documentation
+    Lint {
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Lint, then run every test on every version
+    Test {
+        #[command(flatten)]
+        target: Target,
+        /// Run for the long durations and many seeds
+        #[arg(long)]
+        long: bool,
+        /// Only run the tests
+        #[arg(long)]
+        no_lint: bool,
+        /// Names of tests, or whatever else `cargo nextest run` takes
+        #[arg(last = true)]
+        filter: Vec<String>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -84,10 +121,36 @@ fn perform(task: Task) -> Result<ExitCode> {
             set,
             command,
         } => {
-            return Ok(ExitCode::from(cluster::run(
-                &target, release, &set, &command,
+            return Ok(cluster::run(&target, release, &set, &command)?.into());
+        }
+        Task::Psql { target } => {
+            return Ok(cluster::run(&target, false, &[], &["psql".into()])?.into());
+        }
+        Task::Demo { target, psql } => return Ok(demo::run(&target, psql)?.into()),
+        Task::Lint { target } => return Ok(passed(lint::run(&target)?)),
+        Task::Test {
+            target,
+            long,
+            no_lint,
+            filter,
+        } => {
+            return Ok(passed(test::run(
+                &target,
+                &test::Options {
+                    long,
+                    no_lint,
+                    filter,
+                },
             )?));
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn passed(ok: bool) -> ExitCode {
+    if ok {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }

@@ -1,5 +1,6 @@
 //! Running programs and telling what is going on.
 
+use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -76,4 +77,88 @@ fn describe(command: &Command) -> String {
         line.push_str(&arg.to_string_lossy());
     }
     line
+}
+
+/// How many tests passed and failed.
+#[derive(Default, Clone, Copy)]
+pub(crate) struct Counts {
+    pub(crate) passed: u64,
+    pub(crate) failed: u64,
+}
+
+impl Counts {
+    pub(crate) fn add(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+    }
+}
+
+/// Runs a test runner, shows what it says, and adds up its closing lines.
+pub(crate) fn count(command: &mut Command) -> Result<Counts> {
+    let (reader, writer) = std::io::pipe().context("cannot make a pipe")?;
+    command
+        .stdin(Stdio::null())
+        .stdout(writer.try_clone()?)
+        .stderr(writer);
+    let mut child = command
+        .spawn()
+        .with_context(|| format!("cannot start {}", name(command)))?;
+    // Our copies of the pipe's end would keep the loop below from ever ending.
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut counts = Counts::default();
+    for line in BufReader::new(reader).lines() {
+        let line = line.context("cannot read the test runner's output")?;
+        println!("{line}");
+        if line.trim_start().starts_with("Summary [") || line.starts_with("test result: ") {
+            counts.add(Counts {
+                passed: number_before(&line, "passed"),
+                failed: number_before(&line, "failed"),
+            });
+        }
+    }
+    let status = child.wait().context("waiting for the test runner")?;
+    if !status.success() && counts.failed == 0 {
+        bail!(
+            "{} ended with {status} and without a failed test",
+            describe(command)
+        );
+    }
+    Ok(counts)
+}
+
+fn number_before(line: &str, word: &str) -> u64 {
+    let words: Vec<&str> = line
+        .split([' ', ',', ';', '('])
+        .filter(|word| !word.is_empty())
+        .collect();
+    words
+        .windows(2)
+        .filter(|pair| pair[1] == word)
+        .filter_map(|pair| pair[0].parse::<u64>().ok())
+        .sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn closing_lines_of_both_runners_are_understood() {
+        let nextest = "     Summary [   3.2s] 9 tests run: 7 passed (1 slow), 2 failed, 0 skipped";
+        assert_eq!(
+            (
+                number_before(nextest, "passed"),
+                number_before(nextest, "failed")
+            ),
+            (7, 2)
+        );
+        let cargo = "test result: ok. 5 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out";
+        assert_eq!(
+            (
+                number_before(cargo, "passed"),
+                number_before(cargo, "failed")
+            ),
+            (5, 0)
+        );
+    }
 }

@@ -21,6 +21,7 @@ pub struct Builder {
     version: Option<u32>,
     server: Option<Server>,
     bare: bool,
+    keep_log: Option<PathBuf>,
     settings: BTreeMap<String, String>,
 }
 
@@ -46,6 +47,12 @@ impl Builder {
     /// Leaves the cluster as initdb made it: no database `mire`, no extension.
     pub fn bare(mut self) -> Self {
         self.bare = true;
+        self
+    }
+
+    /// Keeps the server's log in this folder when the cluster is gone; `MIRE_TEST_LOGS` does the same for all.
+    pub fn collect_log(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.keep_log = Some(folder.into());
         self
     }
 
@@ -97,7 +104,11 @@ impl Cluster {
     fn create(server: Server, wishes: &Builder) -> Result<Self> {
         let user = ServerUser::choose()?;
         let folder = make_folder(user)?;
-        let watchdog = Some(Watchdog::guard(&folder)?);
+        let keep_log = wishes
+            .keep_log
+            .clone()
+            .or_else(|| Some(std::env::var_os("MIRE_TEST_LOGS")?.into()));
+        let watchdog = Some(Watchdog::guard(&folder, keep_log.as_deref())?);
         let mut cluster = Self {
             server,
             user,
@@ -367,19 +378,20 @@ impl Cluster {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// Fails if the log holds a PANIC, a FATAL or a crashed process that no part of `allowed` excuses.
+    /// Announces that the log will hold lines with this text on purpose, for every later check of it.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when that cannot be noted in the cluster's folder.
+    pub fn expect_in_log(&self, text: &str) -> Result<()> {
+        log::expect(&self.folder.join("expected"), text)
+    }
+
+    /// Fails if the log holds a PANIC, a FATAL or a crashed process that nobody expected and `allowed` does not excuse.
     ///
     /// # Errors
     /// [`Error::UncleanLog`] with the offending lines.
     pub fn check_log(&self, allowed: &[&str]) -> Result<()> {
-        let alarms = log::alarms(&self.log(), allowed);
-        if alarms.is_empty() {
-            Ok(())
-        } else {
-            Err(Error::UncleanLog {
-                lines: alarms.join("\n"),
-            })
-        }
+        log::check(&self.log(), &self.folder.join("expected"), allowed)
     }
 
     /// As [`check_log`](Self::check_log), for tests.

@@ -24,6 +24,7 @@ mod watchdog;
 
 pub use cluster::{Builder, Cluster};
 pub use error::{Error, Result};
+pub use log::check_log_file;
 pub use pgbouncer::{PgBouncer, PoolMode};
 pub use server::Server;
 pub use shared::{Database, SHARED_CLUSTER, shared};

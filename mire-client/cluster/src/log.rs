@@ -1,5 +1,11 @@
 //! Reading the server's log like a test would.
 
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::Path;
+
+use crate::{Error, Result};
+
 /// What a healthy server never writes.
 const ALARMS: &[&str] = &[
     "PANIC:",
@@ -31,6 +37,46 @@ pub(crate) fn alarms(log: &str, allowed: &[&str]) -> Vec<String> {
         })
         .map(str::to_owned)
         .collect()
+}
+
+/// Notes an expectation in the file that lies beside the log. One write, so that several processes may.
+pub(crate) fn expect(expectations: &Path, text: &str) -> Result<()> {
+    let file = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(expectations);
+    file.and_then(|mut file| file.write_all(format!("{text}\n").as_bytes()))
+        .map_err(Error::io(format!(
+            "noting an expectation in {}",
+            expectations.display()
+        )))
+}
+
+/// Fails with the lines that raise an alarm.
+pub(crate) fn check(log: &str, expectations: &Path, allowed: &[&str]) -> Result<()> {
+    let expected = std::fs::read_to_string(expectations).unwrap_or_default();
+    let excuses: Vec<&str> = expected.lines().chain(allowed.iter().copied()).collect();
+    let alarms = alarms(log, &excuses);
+    if alarms.is_empty() {
+        Ok(())
+    } else {
+        Err(Error::UncleanLog {
+            lines: alarms.join("\n"),
+        })
+    }
+}
+
+/// Checks a log that [`Builder::collect_log`](crate::Builder::collect_log) has kept, with the expectations beside it.
+///
+/// # Errors
+/// [`Error::UncleanLog`] with the offending lines.
+pub fn check_log_file(path: &Path) -> Result<()> {
+    let bytes = std::fs::read(path).map_err(Error::io(format!("reading {}", path.display())))?;
+    check(
+        &String::from_utf8_lossy(&bytes),
+        &path.with_extension("expected"),
+        &[],
+    )
 }
 
 /// The last `count` lines.

@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 
 use crate::{Error, Result};
 
-// $1 is the cluster's folder. Only processes working in it are touched: pids get reused.
+// $1 is the cluster's folder, $2 where its log shall be kept, if anywhere. Only processes working in it are touched: pids get reused.
 const SCRIPT: &str = r#"
 read -r _
 inside() { case "$(readlink "/proc/$1/cwd" 2>/dev/null)" in "$2"|"$2"/*) return 0;; esac; return 1; }
@@ -26,6 +26,11 @@ for signal in QUIT KILL; do
         left=$((left - 1)); sleep 0.05
     done
 done
+if [ -n "$2" ]; then
+    name=$(basename "$1")
+    cp "$1/expected" "$2/$name.expected" 2>/dev/null
+    cp "$1/log" "$2/$name.log"
+fi
 rm -rf "$1"
 "#;
 
@@ -36,10 +41,11 @@ pub(crate) struct Watchdog {
 }
 
 impl Watchdog {
-    pub(crate) fn guard(folder: &Path) -> Result<Self> {
+    pub(crate) fn guard(folder: &Path, keep_log: Option<&Path>) -> Result<Self> {
         let shell = Command::new("/bin/sh")
             .args(["-c", SCRIPT, "mire-watchdog"])
             .arg(folder)
+            .arg(keep_log.unwrap_or(Path::new("")))
             .current_dir("/")
             .process_group(0) // Ctrl-C in the terminal must not reach it
             .stdin(Stdio::piped())

@@ -35,7 +35,33 @@ fn a_dropped_cluster_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_terminated_backend_is_an_unclean_log_unless_allowed() {
+fn a_kept_log_can_be_checked_with_its_expectations_when_the_cluster_is_gone() {
+    let kept = tempfile::tempdir().unwrap();
+    let cluster = Cluster::builder()
+        .bare()
+        .collect_log(kept.path())
+        .start()
+        .unwrap();
+    let name = cluster.folder().file_name().unwrap().to_owned();
+    cluster
+        .expect_in_log("due to administrator command")
+        .unwrap();
+    cluster
+        .sql("postgres", "SELECT pg_terminate_backend(pg_backend_pid())")
+        .unwrap_err();
+    drop(cluster);
+    let log = kept.path().join(name).with_extension("log");
+    assert!(std::fs::read_to_string(&log).unwrap().contains("FATAL"));
+    mire_cluster::check_log_file(&log).unwrap();
+    std::fs::remove_file(log.with_extension("expected")).unwrap();
+    assert!(matches!(
+        mire_cluster::check_log_file(&log),
+        Err(Error::UncleanLog { .. })
+    ));
+}
+
+#[test]
+fn a_terminated_backend_is_an_unclean_log_unless_expected() {
     let cluster = Cluster::builder().bare().start().unwrap();
     let kill_myself = cluster.sql("postgres", "SELECT pg_terminate_backend(pg_backend_pid())");
     assert!(matches!(kill_myself, Err(Error::Failed { .. })));

@@ -1,0 +1,90 @@
+//! `cargo xtask lint`: everything that is checked without a server.
+
+use anyhow::Result;
+
+use crate::install::Pg;
+use crate::report::Report;
+use crate::run::{cargo, root, show};
+use crate::{Target, script, setup, tools};
+
+/// One step per checker.
+pub(crate) fn steps(report: &mut Report, versions: &[u32]) {
+    report.step("checkers", tools::setup);
+    report.step("format", || show(cargo().args(["fmt", "--all", "--check"])));
+    report.step("typos", || show(&mut tools::program("typos")));
+    report.step("copy and paste", || {
+        show(tools::program("jscpd").arg("--no-colors"))
+    });
+    report.step("SQL: squawk", squawk);
+    report.step("SQL: sqlfluff", || {
+        show(tools::module("sqlfluff").args(["lint", "--disable-progress-bar", "sql"]))
+    });
+    report.step("Dockerfile", dockerfile);
+    report.step("licences and sources", || {
+        show(tools::program("cargo-deny").args([
+            "--offline",
+            "check",
+            "--hide-inclusion-graph",
+            "licenses",
+            "bans",
+            "sources",
+        ]))
+    });
+    report.step("clippy", || {
+        show(cargo().args(["clippy", "--quiet", "--all-targets", "--", "-D", "warnings"]))
+    });
+    for version in versions {
+        report.step(&format!("clippy: extension on {version}"), || {
+            clippy_extension(*version)
+        });
+    }
+    report.step("documentation", || {
+        show(
+            cargo()
+                .args(["doc", "--quiet", "--no-deps"])
+                .env("RUSTDOCFLAGS", "-D warnings"),
+        )
+    });
+}
+
+fn clippy_extension(version: u32) -> Result<()> {
+    let pg = Pg::of(&Target {
+        pg: Some(version),
+        pg_config: None,
+    })?;
+    show(
+        pg.cargo(&["clippy", "--quiet"])?
+            .args(["--", "-D", "warnings"]),
+    )
+}
+
+/// Knows PostgreSQL's own grammar; its rules for live migrations do not concern an install script.
+fn squawk() -> Result<()> {
+    let files = script::manifest(&root().join("sql"))?;
+    show(
+        tools::program("squawk")
+            .args(["--assume-in-transaction", "--pg-version", "15.0"])
+            .args(files),
+    )
+}
+
+fn dockerfile() -> Result<()> {
+    if root().join("Dockerfile").exists() {
+        show(tools::program("hadolint").arg("Dockerfile"))
+    } else {
+        Ok(())
+    }
+}
+
+/// Lints alone, for daily work.
+pub(crate) fn run(target: &Target) -> Result<bool> {
+    setup::run(target)?;
+    let mut report = Report::default();
+    steps(
+        &mut report,
+        &target
+            .pg
+            .map_or_else(|| setup::VERSIONS.to_vec(), |version| vec![version]),
+    );
+    Ok(report.close())
+}
