@@ -1,1 +1,35 @@
-//! The native half of pg_mire.
+//! The native half of pg_mire: what SQL cannot do. Everything else is in `sql/`.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`settings`] | the settings `mire.*`, and those of Postgres that an append tightens for its transaction |
+//! | [`catalog`] | finds our own relations |
+//! | [`positions`] | reads the position sequence without a privilege or a snapshot |
+//! | [`in_flight`] | in-flight positions as heavyweight locks: the ground the feed stands on |
+//! | [`wait`] | `CALL mire.wait_for_events(…)`: sleeps without a snapshot |
+//! | [`being_created`] | whether somebody is just creating a stream, without waiting for them |
+//! | [`erase`] | the one way past the append-only triggers |
+//! | [`drop_guard`] | refuses to drop a log by accident |
+//! | [`ids`] | time-ordered event ids; the caller's role |
+//!
+//! Unsafe code is confined to the modules that say so at their top.
+
+mod being_created;
+mod catalog;
+mod drop_guard;
+mod erase;
+mod ids;
+mod in_flight;
+mod positions;
+mod settings;
+mod wait;
+
+use pgrx::prelude::*;
+
+pgrx::pg_module_magic!(name, version);
+
+#[pg_guard]
+extern "C-unwind" fn _PG_init() {
+    settings::define();
+    drop_guard::install();
+}

@@ -1,0 +1,70 @@
+-- write_events: the core of every append. Decides on a stream that the caller has locked, and writes the events
+-- with versions and positions in their order, or nothing. first, last: which part of the arrays is meant.
+-- Locks: takes the in-flight lock before it draws the first position.   Raises: nothing; the outcome tells.
+CREATE FUNCTION mire_internal.write_events(
+  stream text, head mire_internal.locked_stream, expected_version bigint,
+  types text[], data jsonb[], metadata jsonb[], ids uuid[], first integer, last integer)
+RETURNS mire.batch_result
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
+DECLARE
+  total CONSTANT integer := last - first + 1;
+  current CONSTANT bigint := coalesce(head.version, 0);
+  result mire.batch_result;
+BEGIN
+  result.actual_version := current;
+
+  IF head.deleted THEN
+    result.outcome := 'deleted';
+    RETURN result;
+  ELSIF expected_version = -1 AND current = 0 THEN
+    result.outcome := 'not_found';
+    RETURN result;
+  ELSIF expected_version >= 0 AND expected_version <> current THEN
+    -- The same ids in the slots that follow: this is a retry, and the first answer is given again.
+    IF total > 0 AND expected_version + total <= current THEN
+      SELECT max(e.position) INTO result.position
+        FROM unnest(ids[first:last]) WITH ORDINALITY AS i (id, ord)
+        JOIN mire.events AS e
+          ON e.stream_no = head.stream_no AND e.version = expected_version + i.ord AND e.event_id = i.id
+      HAVING count(*) = total;
+      IF FOUND THEN
+        result.outcome := 'duplicate';
+        result.version := expected_version + total;
+        RETURN result;
+      END IF;
+    END IF;
+    result.outcome := 'conflict';
+    RETURN result;
+  END IF;
+
+  result.outcome := 'appended';
+  result.version := current + total;
+  IF total = 0 THEN
+    RETURN result;
+  END IF;
+
+  PERFORM mire_internal.begin_append();
+  IF total = 1 THEN
+    INSERT INTO mire.events (position, stream_no, version, event_id, recorded_at, category, type, data, metadata)
+    VALUES (nextval('mire.positions'), head.stream_no, result.version,
+            coalesce(ids[first], mire_internal.new_event_id()), clock_timestamp(), split_part(stream, '-', 1),
+            types[first], data[first], metadata[first])
+    RETURNING events.position INTO result.position;
+  ELSE
+    -- unnest gives its rows in order, and nothing here sorts: positions follow versions.
+    WITH written AS (
+      INSERT INTO mire.events (position, stream_no, version, event_id, recorded_at, category, type, data, metadata)
+      SELECT nextval('mire.positions'), head.stream_no, current + e.ord,
+             coalesce(e.id, mire_internal.new_event_id()), clock_timestamp(), split_part(stream, '-', 1),
+             e.type, e.data, e.metadata
+        FROM unnest(types[first:last], data[first:last], metadata[first:last], ids[first:last])
+             WITH ORDINALITY AS e (type, data, metadata, id, ord)
+      RETURNING events.position
+    )
+    SELECT max(w.position) INTO result.position FROM written AS w;
+  END IF;
+
+  UPDATE mire.stream_heads AS s SET version = result.version WHERE s.stream_no = head.stream_no;
+  RETURN result;
+END
+$$;

@@ -1,0 +1,48 @@
+-- acquire_lease: takes the lease on a resource if it is free, expired, or held under the same holder's name. Every
+-- acquire gets a new fence, larger than all before; two processes that share a holder's name never share one.
+-- Locks: the lease's row (UPDATE), until commit, without waiting: a holder whose transaction has asserted the lease
+-- keeps it until that transaction ends.   Raises: MI004 for a bad name; 22023 for a ttl outside 10 ms to 1 day.
+CREATE FUNCTION mire.acquire_lease(resource text, holder text, ttl interval)
+RETURNS mire.lease_result
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+SET search_path = pg_catalog, mire, pg_temp
+AS $$
+DECLARE
+  result mire.lease_result;
+BEGIN
+  PERFORM mire_internal.check_name('resource', resource);
+  PERFORM mire_internal.check_name('holder', holder);
+  PERFORM mire_internal.check_ttl(ttl);
+  PERFORM mire_internal.make_durable();
+
+  -- Made expired, so that first and later acquires go the same way: lock, look, draw a fence.
+  IF NOT EXISTS (SELECT FROM mire.leases AS l WHERE l.resource = acquire_lease.resource) THEN
+    INSERT INTO mire.leases (resource, fence, ttl, acquired_at, expires_at)
+    VALUES (acquire_lease.resource, 0, acquire_lease.ttl, '-infinity', '-infinity')
+    ON CONFLICT ON CONSTRAINT leases_pkey DO NOTHING;
+  END IF;
+
+  PERFORM FROM mire.leases AS l WHERE l.resource = acquire_lease.resource FOR UPDATE SKIP LOCKED;
+  IF FOUND THEN
+    UPDATE mire.leases AS l
+       SET holder = acquire_lease.holder,
+           fence = nextval('mire.fences'),
+           ttl = acquire_lease.ttl,
+           acquired_at = clock_timestamp(),
+           expires_at = clock_timestamp() + acquire_lease.ttl
+     WHERE l.resource = acquire_lease.resource
+       AND (l.expires_at <= clock_timestamp() OR l.holder = acquire_lease.holder)
+    RETURNING true, l.fence, l.holder, l.expires_at INTO result;
+  END IF;
+  IF result.acquired IS NULL THEN
+    SELECT false, NULL, l.holder, l.expires_at INTO result
+      FROM mire.leases AS l
+     WHERE l.resource = acquire_lease.resource;
+  END IF;
+  RETURN result;
+END
+$$;
+COMMENT ON FUNCTION mire.acquire_lease(text, text, interval) IS
+'Takes the lease on a resource for ttl (10 ms to 1 day, by the database''s clock) if nobody else holds it; never waits. '
+'acquired tells; fence is the token for renew_lease, assert_lease and release_lease, new at every acquire. The same '
+'holder''s name takes its lease back and supersedes its former self. Raises MI004, 22023';
