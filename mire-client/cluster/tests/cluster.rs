@@ -70,6 +70,10 @@ fn a_terminated_backend_is_an_unclean_log_unless_expected() {
         Err(Error::UncleanLog { .. })
     ));
     cluster.assert_clean_log(&["due to administrator command"]);
+    cluster
+        .expect_in_log("due to administrator command")
+        .unwrap();
+    cluster.assert_clean_log(&[]);
 }
 
 #[test]
