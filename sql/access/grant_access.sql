@@ -19,7 +19,7 @@ BEGIN
     EXECUTE format('REVOKE ALL ON %s mire.%I FROM %I', object.kind, object.name, role);
     IF object.level = ANY (mire_internal.levels_of(level)) THEN
       EXECUTE format('GRANT %s ON %s mire.%I TO %I',
-        CASE object.kind WHEN 'TABLE' THEN 'SELECT' ELSE 'EXECUTE' END, object.kind, object.name, role);
+        CASE object.kind WHEN 'TABLE' THEN 'SELECT' WHEN 'TYPE' THEN 'USAGE' ELSE 'EXECUTE' END, object.kind, object.name, role);
     END IF;
   END LOOP;
   IF level IS NOT NULL THEN

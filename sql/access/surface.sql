@@ -1,4 +1,4 @@
--- surface: everything that users may be granted, and from which level on. A new public function belongs here; the
+-- surface: everything that users may be granted, and from which level on. A new public object belongs here; the
 -- test of the public surface fails until it does.
 CREATE FUNCTION mire_internal.surface()
 RETURNS TABLE (level text, kind text, name text)
@@ -17,6 +17,12 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     ('reader', 'TABLE', 'lease_status'),
     ('reader', 'TABLE', 'feed_blockers'),
     ('reader', 'TABLE', 'stats'),
+    ('reader', 'TYPE', 'append_result'),
+    ('reader', 'TYPE', 'batch_result'),
+    ('reader', 'TYPE', 'stream_event'),
+    ('reader', 'TYPE', 'feed_event'),
+    ('reader', 'TYPE', 'lease_result'),
+    ('reader', 'TYPE', 'store_result'),
     ('writer', 'ROUTINE', 'append'),
     ('writer', 'ROUTINE', 'append_events'),
     ('writer', 'ROUTINE', 'append_batch'),

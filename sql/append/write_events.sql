@@ -21,7 +21,7 @@ BEGIN
     RETURN result;
   ELSIF expected_version >= 0 AND expected_version <> current THEN
     -- The same ids in the slots that follow: this is a retry, and the first answer is given again.
-    IF total > 0 AND expected_version + total <= current THEN
+    IF total > 0 AND total <= current - expected_version THEN
       SELECT max(e.position) INTO result.position
         FROM unnest(ids[first:last]) WITH ORDINALITY AS i (id, ord)
         JOIN mire.events AS e

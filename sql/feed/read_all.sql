@@ -1,6 +1,6 @@
 -- read_all: a page of the feed in position order, complete up to the safe position: a reader that keeps nothing but
 -- next_position sees every committed event exactly once.
--- Locks: nothing.   Raises: MI007 feed_unsafe_here; 22023 for a negative position or a count below 1.
+-- Locks: nothing.   Raises: MI007 feed_unsafe_here, also for a position that this history never handed out; 22023 for a negative position or a count below 1.
 --
 -- The safe position is taken first; each later statement has a snapshot of its own (VOLATILE, READ COMMITTED), and
 -- everything up to the safe position is settled for it. Inlined into one statement this would skip events.
@@ -21,6 +21,12 @@ BEGIN
   PERFORM mire_internal.check_count('max_count', max_count);
   PERFORM mire_internal.refuse_unsafe_feed();
   last_position := mire_internal.settled_position();
+  IF after_position > mire_internal.head_position() THEN
+    PERFORM mire_internal.raise_feed_unsafe(
+      format('position %s was never handed out in this history', after_position),
+      'This reader''s checkpoint is from another history (a restore or failover lost its end?): '
+      'call mire.new_epoch() and decide where the reader goes on.');
+  END IF;
   IF kinds IS NOT NULL THEN
     last_position := mire_internal.scan_end(after_position, last_position, wanted);
   END IF;
@@ -56,7 +62,7 @@ COMMENT ON FUNCTION mire.read_all(bigint, integer, text[], text[]) IS
 'categories and types when given (NULL or empty: all). Keep next_position of the last row handled and pass it as '
 'after_position next time. When nothing matched, one row comes with position NULL and next_position: how far it looked '
 '(at most mire.scan_budget events a call). epoch: stop when it is not the one you know. Raises MI007 in REPEATABLE READ '
-'and SERIALIZABLE, on a standby and on a logical subscriber';
+'and SERIALIZABLE, on a standby, on a logical subscriber, and for a position that was never handed out';
 
 -- scan_end: how far a read with a type filter looks, so that a filter that hardly ever matches costs no more than
 -- mire.scan_budget index entries (a category) a call.

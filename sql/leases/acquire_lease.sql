@@ -22,7 +22,11 @@ BEGIN
     ON CONFLICT ON CONSTRAINT leases_pkey DO NOTHING;
   END IF;
 
-  PERFORM FROM mire.leases AS l WHERE l.resource = acquire_lease.resource FOR UPDATE SKIP LOCKED;
+  -- Locked only when it can be taken: a challenger's open transaction must not keep the holder from renewing.
+  PERFORM FROM mire.leases AS l
+    WHERE l.resource = acquire_lease.resource
+      AND (l.expires_at <= clock_timestamp() OR l.holder = acquire_lease.holder)
+      FOR UPDATE SKIP LOCKED;
   IF FOUND THEN
     UPDATE mire.leases AS l
        SET holder = acquire_lease.holder,
@@ -31,14 +35,13 @@ BEGIN
            acquired_at = clock_timestamp(),
            expires_at = clock_timestamp() + acquire_lease.ttl
      WHERE l.resource = acquire_lease.resource
-       AND (l.expires_at <= clock_timestamp() OR l.holder = acquire_lease.holder)
     RETURNING true, l.fence, l.holder, l.expires_at INTO result;
+    RETURN result;
   END IF;
-  IF result.acquired IS NULL THEN
-    SELECT false, NULL, l.holder, l.expires_at INTO result
-      FROM mire.leases AS l
-     WHERE l.resource = acquire_lease.resource;
-  END IF;
+
+  SELECT false, NULL, l.holder, l.expires_at INTO result
+    FROM mire.leases AS l
+   WHERE l.resource = acquire_lease.resource;
   RETURN result;
 END
 $$;
