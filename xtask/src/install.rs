@@ -1,5 +1,7 @@
 //! `cargo xtask install`: builds the extension against one server and puts it there.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -172,6 +174,9 @@ fn write_if_new(path: &Path, bytes: &[u8]) -> Result<bool> {
     }
     let fresh = path.with_extension("new");
     std::fs::write(&fresh, bytes).with_context(|| format!("cannot write {}", fresh.display()))?;
+    // The server's user reads it, whatever the umask is.
+    std::fs::set_permissions(&fresh, Permissions::from_mode(0o644))
+        .with_context(|| format!("cannot open {} to the server", fresh.display()))?;
     std::fs::rename(&fresh, path).with_context(|| format!("cannot replace {}", path.display()))?;
     Ok(true)
 }

@@ -36,8 +36,10 @@ impl PgBouncer {
         std::fs::create_dir(&home).map_err(Error::io("making pgbouncer's folder"))?;
         cluster.user().own(&home)?;
         let write = |name: &str, text: String| {
-            std::fs::write(home.join(name), text)
-                .map_err(Error::io(format!("writing pgbouncer's {name}")))
+            let path = home.join(name);
+            std::fs::write(&path, text)
+                .map_err(Error::io(format!("writing pgbouncer's {name}")))?;
+            cluster.user().own(&path)
         };
         write("users.txt", format!("\"{SUPERUSER}\" \"\"\n"))?;
         write("pgbouncer.ini", ini(cluster, mode, port, &home))?;

