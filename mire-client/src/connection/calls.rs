@@ -1,0 +1,63 @@
+//! Every statement this client sends, one line each: function calls and nothing else.
+
+use tokio_postgres::types::Type;
+
+/// A statement and the types of its parameters, which spares asking the server for them.
+pub(crate) struct Call {
+    pub(crate) sql: &'static str,
+    pub(crate) types: &'static [Type],
+}
+
+macro_rules! calls {
+    ($($(#[$doc:meta])* $name:ident($($ty:ident),*) = $sql:literal;)*) => {
+        $($(#[$doc])* pub(crate) static $name: Call = Call { sql: $sql, types: &[$(Type::$ty),*] };)*
+    };
+}
+
+calls! {
+    APPEND_EVENTS(TEXT, TEXT_ARRAY, JSONB_ARRAY, JSONB_ARRAY, UUID_ARRAY, INT8) =
+        "SELECT version, position, duplicate FROM mire.append_events($1, $2, $3, $4, $5, $6)";
+    APPEND_BATCH(TEXT_ARRAY, INT8_ARRAY, INT4_ARRAY, TEXT_ARRAY, JSONB_ARRAY, JSONB_ARRAY, UUID_ARRAY) =
+        "SELECT item, outcome, version, position, actual_version, reason FROM mire.append_batch($1, $2, $3, $4, $5, $6, $7)";
+    LOAD_STREAM(TEXT, INT4) =
+        "SELECT version, type, data, metadata FROM mire.load_stream($1, $2)";
+    READ_STREAM(TEXT, INT8, INT4, BOOL) =
+        "SELECT position, version, event_id, type, recorded_at, data, metadata FROM mire.read_stream($1, $2, $3, $4)";
+    STREAM_VERSION(TEXT) =
+        "SELECT version FROM mire.stream_version($1) AS s (version)";
+    READ_ALL(INT8, INT4, TEXT_ARRAY, TEXT_ARRAY) =
+        "SELECT next_position, epoch, stream, position, version, event_id, type, recorded_at, data, metadata FROM mire.read_all($1, $2, $3, $4)";
+    SAFE_POSITION() =
+        "SELECT position FROM mire.safe_position() AS s (position)";
+    WAIT_FOR_EVENTS(INT8, FLOAT8) =
+        "CALL mire.wait_for_events($1, make_interval(secs => $2))";
+    SAVE_SNAPSHOT(TEXT, INT8, INT4, JSONB) =
+        "SELECT saved FROM mire.save_snapshot($1, $2, $3, $4) AS s (saved)";
+    DELETE_SNAPSHOTS(TEXT, INT4) =
+        "SELECT deleted FROM mire.delete_snapshots($1, $2) AS s (deleted)";
+    ACQUIRE_LEASE(TEXT, TEXT, FLOAT8) =
+        "SELECT acquired, fence, holder FROM mire.acquire_lease($1, $2, make_interval(secs => $3))";
+    RENEW_LEASE(TEXT, INT8, FLOAT8) =
+        "SELECT renewed FROM mire.renew_lease($1, $2, make_interval(secs => $3)) AS r (renewed)";
+    RELEASE_LEASE(TEXT, INT8) =
+        "SELECT released FROM mire.release_lease($1, $2) AS r (released)";
+    ASSERT_LEASE(TEXT, INT8) =
+        "SELECT FROM mire.assert_lease($1, $2)";
+    STORE_INFO() =
+        "SELECT store_id, epoch, schema_version, extension_version FROM mire.store_info()";
+    DELETE_STREAM(TEXT, INT8) =
+        "SELECT version, position, duplicate FROM mire.delete_stream($1, $2)";
+    TRUNCATE_STREAM(TEXT, INT8) =
+        "SELECT version, position, duplicate FROM mire.truncate_stream($1, $2)";
+    /// Bounds how long this transaction waits for a lock.
+    LOCK_TIMEOUT(TEXT) =
+        "SELECT FROM pg_catalog.set_config('lock_timeout', $1, true)";
+    /// Which server process really answers: tells whether a pooler stands in between.
+    BACKEND_PID() =
+        "SELECT pid FROM pg_catalog.pg_backend_pid() AS b (pid)";
+}
+
+/// Installs the extension; needs a role that may.
+pub(crate) const CREATE_EXTENSION: &str = "CREATE EXTENSION IF NOT EXISTS pg_mire";
+/// Brings an older installation up to the version of the files on the server.
+pub(crate) const UPDATE_EXTENSION: &str = "ALTER EXTENSION pg_mire UPDATE";

@@ -1,0 +1,13 @@
+//! The way down: one function call per operation ([`calls`]), on a connection that either prepares statements or does
+//! without names ([`Conn`]).
+
+pub(crate) mod calls;
+mod config;
+mod connector;
+mod pooler;
+mod tls;
+
+pub(crate) use config::ParsedUrl;
+pub use connector::Statements;
+pub(crate) use connector::{Conn, Connector, PrivateConn, Talk};
+pub(crate) use tls::connector as tls_connector;

@@ -1,0 +1,203 @@
+//! Appending and saving: through shared commits where the store has them, as a commit of its own otherwise.
+
+use std::ops::RangeInclusive;
+
+use tokio_postgres::Row;
+use tracing::instrument;
+use uuid::Uuid;
+
+use super::{EventStore, ExpectedVersion};
+use crate::aggregate::{Aggregate, AggregateRoot};
+use crate::connection::{Talk, calls};
+use crate::error::{Doing, Error, ErrorKind, Result, from_driver};
+use crate::event::NewEvent;
+use crate::json::Json;
+
+/// What an append or a save has recorded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Recorded {
+    /// The stream.
+    pub stream: String,
+    /// The stream's version after the append.
+    pub version: i64,
+    /// The position of the last event in the feed: 1-based, not dense. None when no events were given.
+    pub position: Option<i64>,
+    /// The events' ids, in order.
+    pub ids: Vec<Uuid>,
+    /// These very events had been recorded by an earlier call, whose answer this is.
+    pub duplicate: bool,
+}
+
+impl Recorded {
+    /// The events' versions, in order; empty when no events were given.
+    #[must_use]
+    pub fn versions(&self) -> RangeInclusive<i64> {
+        // At most `mire.max_events_per_call` ids.
+        let count = i64::try_from(self.ids.len()).unwrap_or(i64::MAX);
+        self.version - count + 1..=self.version
+    }
+}
+
+/// An append on its way.
+#[derive(Clone, Debug)]
+pub(crate) struct AppendRequest {
+    pub(crate) stream: String,
+    pub(crate) expected: ExpectedVersion,
+    pub(crate) events: Vec<NewEvent>,
+}
+
+impl AppendRequest {
+    pub(crate) fn recorded(
+        &self,
+        version: i64,
+        position: Option<i64>,
+        duplicate: bool,
+    ) -> Recorded {
+        Recorded {
+            stream: self.stream.clone(),
+            version,
+            position,
+            ids: self.events.iter().map(|e| e.id).collect(),
+            duplicate,
+        }
+    }
+}
+
+impl EventStore {
+    /// Saves an aggregate's pending events at the version it was loaded at, all or none. With nothing pending nothing is
+    /// sent. When it fails the pending events stay, with their ids: after an unknown outcome simply save again.
+    ///
+    /// # Errors
+    /// [`is_conflict`](Error::is_conflict) when somebody else has appended since (MI001),
+    /// [`is_deleted`](Error::is_deleted) (MI005), [`is_invalid`](Error::is_invalid) (MI004),
+    /// [`is_busy`](Error::is_busy) when another transaction sits on the stream for too long (55P03),
+    /// [`is_outcome_unknown`](Error::is_outcome_unknown) when the connection was lost and the database stays away.
+    #[instrument(skip_all, fields(stream = %root.stream(), events = root.pending().len()), err)]
+    pub async fn save<A: Aggregate>(&self, root: &mut AggregateRoot<A>) -> Result<Recorded> {
+        let request = AppendRequest {
+            stream: root.stream().to_owned(),
+            expected: ExpectedVersion::Exactly(root.version()),
+            events: root.to_new_events()?,
+        };
+        if request.events.is_empty() {
+            return Ok(request.recorded(root.version(), None, false));
+        }
+        let recorded = self.send(request).await?;
+        root.saved_up_to(recorded.version);
+        Ok(recorded)
+    }
+
+    /// Appends events to a stream, all or none. No events: only checks the expected version.
+    ///
+    /// Events keep their ids, so that at an expected version of 0 or more the same call may simply be repeated.
+    ///
+    /// # Errors
+    /// Those of [`save`](Self::save), and [`is_not_found`](Error::is_not_found) when the stream must exist and does not
+    /// (MI002). At [`Any`](ExpectedVersion::Any) and [`Exists`](ExpectedVersion::Exists) a connection lost before the
+    /// answer came is always an [unknown outcome](Error::is_outcome_unknown):
+    /// [`find_recorded`](Self::find_recorded) may then help.
+    #[instrument(skip_all, fields(stream, events), err)]
+    pub async fn append(
+        &self,
+        stream: impl Into<String>,
+        expected: ExpectedVersion,
+        events: impl IntoIterator<Item = NewEvent>,
+    ) -> Result<Recorded> {
+        let request = AppendRequest {
+            stream: stream.into(),
+            expected,
+            events: events.into_iter().collect(),
+        };
+        let span = tracing::Span::current();
+        span.record("stream", request.stream.as_str())
+            .record("events", request.events.len());
+        self.send(request).await
+    }
+
+    async fn send(&self, request: AppendRequest) -> Result<Recorded> {
+        match &self.batcher {
+            Some(batcher) => batcher.append(request).await,
+            None => self.append_alone(&request).await,
+        }
+    }
+
+    /// An append without company. A lost connection is tried once more where that is safe.
+    async fn append_alone(&self, request: &AppendRequest) -> Result<Recorded> {
+        let conn = self.connector.pooled().await?;
+        let doing = Doing::Writing(&request.stream);
+        match append_directly(&conn, request, doing).await {
+            Err(e) if e.is_outcome_unknown() && request.expected.retry_is_safe() => {
+                drop(conn);
+                let Ok(conn) = self.connector.pooled().await else {
+                    return Err(e);
+                };
+                append_directly(&conn, request, doing).await
+            }
+            outcome => outcome,
+        }
+    }
+}
+
+/// One `append_events` on a given connection.
+pub(crate) async fn append_directly(
+    conn: &impl Talk,
+    request: &AppendRequest,
+    doing: Doing<'_>,
+) -> Result<Recorded> {
+    let types: Vec<&str> = request
+        .events
+        .iter()
+        .map(|e| e.event_type.as_str())
+        .collect();
+    let data: Vec<&Json> = request.events.iter().map(|e| &e.data).collect();
+    let metadata: Vec<Option<&Json>> = request.events.iter().map(|e| e.metadata.as_ref()).collect();
+    let ids: Vec<Uuid> = request.events.iter().map(|e| e.id).collect();
+    let expected = request.expected.to_sql();
+    let row = conn
+        .row(
+            &calls::APPEND_EVENTS,
+            &[&request.stream, &types, &data, &metadata, &ids, &expected],
+            doing,
+        )
+        .await?;
+    let (version, position, duplicate) = append_result(&row)?;
+    Ok(request.recorded(version, position, duplicate))
+}
+
+/// Reads an `append_result`.
+pub(crate) fn append_result(row: &Row) -> Result<(i64, Option<i64>, bool)> {
+    let read = || -> Result<_, tokio_postgres::Error> {
+        Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?))
+    };
+    read().map_err(|e| {
+        Error::with_source(
+            ErrorKind::Decode {
+                what: "the answer to an append".into(),
+            },
+            e,
+        )
+    })
+}
+
+impl EventStore {
+    /// After an [unknown outcome](Error::is_outcome_unknown): searches the last `depth` events of the stream for this
+    /// event. `None` is only "not found so far": best effort, since the server may still be about to commit it, or it
+    /// may lie deeper. Give the id of the *first* event of the append; events of one append are recorded all or none.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Connection`] and the database's own.
+    #[instrument(skip_all, fields(stream, depth), err)]
+    pub async fn find_recorded(&self, stream: &str, id: Uuid, depth: u32) -> Result<Option<i64>> {
+        let depth = i32::try_from(depth).unwrap_or(i32::MAX);
+        let conn = self.connector.pooled().await?;
+        let rows = conn
+            .rows(&calls::READ_STREAM, &[&stream, &0_i64, &depth, &true])
+            .await
+            .map_err(|e| from_driver(e, Doing::Reading(stream)))?;
+        Ok(rows
+            .iter()
+            .find(|row| row.try_get::<_, Uuid>(2).is_ok_and(|found| found == id))
+            .and_then(|row| row.try_get(1).ok()))
+    }
+}

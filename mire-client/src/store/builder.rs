@@ -1,0 +1,148 @@
+//! [`EventStoreBuilder`]: all the choices, none of them necessary but where the database is.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
+
+use super::EventStore;
+use crate::batch::{Batcher, SharedCommits};
+use crate::connection::{Connector, ParsedUrl, Statements, tls_connector};
+use crate::error::{Error, ErrorKind, Result};
+
+/// Builds an [`EventStore`]. Nothing is connected until the store is used.
+///
+/// ```
+/// use mire_client::{EventStore, Statements};
+/// # let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+/// # let _guard = runtime.enter();
+/// let store = EventStore::builder()
+///     .url("postgresql://app@localhost/orders")
+///     .pool_size(8)
+///     .statements(Statements::Unnamed)
+///     .build()?;
+/// # Ok::<(), mire_client::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct EventStoreBuilder {
+    url: Option<String>,
+    pool: Option<Pool>,
+    pool_size: usize,
+    pool_wait: Duration,
+    statements: Statements,
+    shared_commits: Option<SharedCommits>,
+}
+
+impl Default for EventStoreBuilder {
+    fn default() -> Self {
+        Self {
+            url: None,
+            pool: None,
+            pool_size: 16,
+            pool_wait: Duration::from_secs(30),
+            statements: Statements::Detect,
+            shared_commits: Some(SharedCommits::new()),
+        }
+    }
+}
+
+impl EventStoreBuilder {
+    /// Where the database is: `postgresql://…` or `key=value …`.
+    pub fn url(mut self, url: impl Into<String>) -> Self {
+        self.url = Some(url.into());
+        self
+    }
+
+    /// Uses this pool instead of making one.
+    pub fn pool(mut self, pool: Pool) -> Self {
+        self.pool = Some(pool);
+        self
+    }
+
+    /// How many connections the pool has at most: 16 if not said. Shared commits and leases have their own besides.
+    pub fn pool_size(mut self, connections: usize) -> Self {
+        self.pool_size = connections;
+        self
+    }
+
+    /// How long a call waits for a connection of the pool: 30 s if not said.
+    pub fn pool_wait(mut self, wait: Duration) -> Self {
+        self.pool_wait = wait;
+        self
+    }
+
+    /// How statements are sent; found out at the first connection if not said.
+    pub fn statements(mut self, statements: Statements) -> Self {
+        self.statements = statements;
+        self
+    }
+
+    /// How concurrent saves and appends share commits.
+    pub fn shared_commits(mut self, shared_commits: SharedCommits) -> Self {
+        self.shared_commits = Some(shared_commits);
+        self
+    }
+
+    /// Every save and append is a commit of its own, on a connection of the pool.
+    pub fn without_shared_commits(mut self) -> Self {
+        self.shared_commits = None;
+        self
+    }
+
+    /// Builds it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] for a bad URL, a pool of size 0, or neither a URL nor a pool.
+    pub fn build(self) -> Result<EventStore> {
+        if let Some(shared_commits) = &self.shared_commits {
+            shared_commits.check()?;
+        }
+        let pool = match (&self.pool, &self.url) {
+            (Some(pool), None) => pool.clone(),
+            (None, Some(url)) => self.make_pool(url)?,
+            (Some(_), Some(_)) => return Err(config("give a URL or a pool, not both")),
+            (None, None) => return Err(config("say where the database is: give a URL or a pool")),
+        };
+        Ok(assemble(pool, &self))
+    }
+
+    fn make_pool(&self, url: &str) -> Result<Pool> {
+        if self.pool_size == 0 {
+            return Err(config("a pool needs at least one connection"));
+        }
+        let parsed = ParsedUrl::parse(url)?;
+        let tls = tls_connector(&parsed.verify)?;
+        let recycling = ManagerConfig {
+            recycling_method: RecyclingMethod::Fast,
+        };
+        Pool::builder(Manager::from_config(parsed.postgres, tls, recycling))
+            .max_size(self.pool_size)
+            .wait_timeout(Some(self.pool_wait))
+            .runtime(Runtime::Tokio1)
+            .build()
+            .map_err(|e| {
+                Error::with_source(
+                    ErrorKind::Config {
+                        reason: e.to_string(),
+                    },
+                    e,
+                )
+            })
+    }
+}
+
+pub(super) fn assemble(pool: Pool, builder: &EventStoreBuilder) -> EventStore {
+    let connector = Arc::new(Connector::new(pool, builder.statements));
+    let batcher = builder
+        .shared_commits
+        .clone()
+        .map(|settings| Arc::new(Batcher::new(connector.clone(), settings)));
+    EventStore { connector, batcher }
+}
+
+fn config(reason: &str) -> Error {
+    Error::new(ErrorKind::Config {
+        reason: reason.into(),
+    })
+}

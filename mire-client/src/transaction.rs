@@ -1,0 +1,223 @@
+//! [`Transaction`]: several aggregates, and the program's own tables, changed together or not at all.
+
+use std::fmt::Display;
+
+use deadpool_postgres::Object;
+use futures_util::FutureExt;
+use tracing::instrument;
+
+use crate::aggregate::{Aggregate, AggregateRoot, stream_name};
+use crate::connection::{Conn, Talk, calls};
+use crate::error::{Doing, Error, ErrorKind, Result, from_driver};
+use crate::event::NewEvent;
+use crate::lease::Lease;
+use crate::store::{
+    AppendRequest, EventStore, ExpectedVersion, Recorded, append_directly, load_on,
+};
+
+/// A database transaction (READ COMMITTED) in which aggregates are loaded and saved beside the program's own SQL.
+///
+/// Dropped without [`commit`](Self::commit) it rolls back. Keep it short: from its first append until its end it holds
+/// back the feed, and other writers of the same streams wait.
+///
+/// ```no_run
+/// # use mire_client::{Aggregate, EventStore, EventData};
+/// # async fn f<Account: Aggregate>(store: EventStore) -> Result<(), Box<dyn std::error::Error>> {
+/// let mut tx = store.begin().await?;
+/// let mut from = tx.load_locked::<Account>("alice").await?;
+/// // … from.record(…)
+/// tx.save(&mut from).await?;
+/// tx.sql().execute("UPDATE report SET transfers = transfers + 1", &[]).await?;
+/// tx.commit().await?;
+/// # Ok(()) }
+/// ```
+pub struct Transaction {
+    conn: Conn<Object>,
+    open: bool,
+}
+
+impl std::fmt::Debug for Transaction {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Transaction")
+            .field("open", &self.open)
+            .finish_non_exhaustive()
+    }
+}
+
+impl EventStore {
+    /// Begins a transaction on a connection of the pool.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Connection`].
+    #[instrument(skip_all, err)]
+    pub async fn begin(&self) -> Result<Transaction> {
+        let conn = self.connector.pooled().await?;
+        let mut transaction = Transaction { conn, open: true };
+        let began = transaction
+            .conn
+            .client()
+            .batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED")
+            .await;
+        if let Err(error) = began {
+            transaction.open = false;
+            return Err(from_driver(error, Doing::Reading("BEGIN")));
+        }
+        Ok(transaction)
+    }
+}
+
+impl Transaction {
+    /// Loads an aggregate as this transaction sees it. Others may append meanwhile: saving then is a conflict.
+    ///
+    /// # Errors
+    /// Those of [`EventStore::load`].
+    #[instrument(skip_all, fields(category = A::CATEGORY, %id), err)]
+    pub async fn load<A: Aggregate>(&self, id: impl Display) -> Result<AggregateRoot<A>> {
+        let root = load_on(&self.conn, &id, None).await?;
+        root.ok_or_else(|| {
+            Error::new(ErrorKind::NotFound {
+                stream: stream_name::<A>(&id),
+            })
+        })
+    }
+
+    /// Loads an aggregate, or begins a new one when its stream does not exist.
+    ///
+    /// # Errors
+    /// Those of [`EventStore::load_or_default`].
+    #[instrument(skip_all, fields(category = A::CATEGORY, %id), err)]
+    pub async fn load_or_default<A: Aggregate>(
+        &self,
+        id: impl Display,
+    ) -> Result<AggregateRoot<A>> {
+        Ok(load_on(&self.conn, &id, None)
+            .await?
+            .unwrap_or_else(|| AggregateRoot::new(&id)))
+    }
+
+    /// Locks an aggregate's stream and loads it: nobody else appends to it until this transaction ends. Waits for whoever
+    /// has it locked. Several aggregates should be locked in one order everywhere, by id for instance, or two
+    /// transactions may wait for each other (40P01, which [`is_retryable`](Error::is_retryable)).
+    ///
+    /// A stream that does not exist cannot be locked: [`is_not_found`](Error::is_not_found).
+    ///
+    /// # Errors
+    /// Those of [`EventStore::load`].
+    #[instrument(skip_all, fields(category = A::CATEGORY, %id), err)]
+    pub async fn load_locked<A: Aggregate>(&self, id: impl Display) -> Result<AggregateRoot<A>> {
+        let stream = stream_name::<A>(&id);
+        // An append of no events changes nothing, and holds the stream.
+        let lock = AppendRequest {
+            stream: stream.clone(),
+            expected: ExpectedVersion::Exists,
+            events: Vec::new(),
+        };
+        append_directly(&self.conn, &lock, Doing::InTransaction(&stream)).await?;
+        self.load(id).await
+    }
+
+    /// Saves an aggregate's pending events as part of this transaction. They stay pending if it fails; if the
+    /// transaction is rolled back later, load the aggregate again.
+    ///
+    /// # Errors
+    /// Those of [`EventStore::save`]. After an error the transaction can only be rolled back.
+    #[instrument(skip_all, fields(stream = %root.stream(), events = root.pending().len()), err)]
+    pub async fn save<A: Aggregate>(&mut self, root: &mut AggregateRoot<A>) -> Result<Recorded> {
+        let request = AppendRequest {
+            stream: root.stream().to_owned(),
+            expected: ExpectedVersion::Exactly(root.version()),
+            events: root.to_new_events()?,
+        };
+        if request.events.is_empty() {
+            return Ok(request.recorded(root.version(), None, false));
+        }
+        let recorded =
+            append_directly(&self.conn, &request, Doing::InTransaction(&request.stream)).await?;
+        root.saved_up_to(recorded.version);
+        Ok(recorded)
+    }
+
+    /// Appends events as part of this transaction.
+    ///
+    /// # Errors
+    /// Those of [`EventStore::append`]. After an error the transaction can only be rolled back.
+    #[instrument(skip_all, fields(stream, events), err)]
+    pub async fn append(
+        &mut self,
+        stream: impl Into<String>,
+        expected: ExpectedVersion,
+        events: impl IntoIterator<Item = NewEvent>,
+    ) -> Result<Recorded> {
+        let request = AppendRequest {
+            stream: stream.into(),
+            expected,
+            events: events.into_iter().collect(),
+        };
+        let span = tracing::Span::current();
+        span.record("stream", request.stream.as_str())
+            .record("events", request.events.len());
+        append_directly(&self.conn, &request, Doing::InTransaction(&request.stream)).await
+    }
+
+    /// Makes this transaction depend on a lease: it fails unless the lease is still held, and until it ends nobody else
+    /// can take the lease.
+    ///
+    /// # Errors
+    /// [`is_lease_lost`](Error::is_lease_lost) (MI003).
+    #[instrument(skip_all, fields(resource = lease.resource(), fence = lease.fence()), err)]
+    pub async fn assert_lease(&mut self, lease: &Lease) -> Result<()> {
+        let (resource, fence) = (lease.resource(), lease.fence());
+        let doing = Doing::InTransaction(resource);
+        self.conn
+            .rows(&calls::ASSERT_LEASE, &[&resource, &fence])
+            .await
+            .map_err(|e| from_driver(e, doing))?;
+        Ok(())
+    }
+
+    /// The connection, for the program's own SQL in the same transaction. Leave `BEGIN`, `COMMIT` and `ROLLBACK` to
+    /// this type; savepoints are fine.
+    #[must_use]
+    pub fn sql(&self) -> &tokio_postgres::Client {
+        self.conn.client()
+    }
+
+    /// Commits.
+    ///
+    /// # Errors
+    /// [`is_outcome_unknown`](Error::is_outcome_unknown) when the connection was lost before the answer came;
+    /// otherwise nothing was committed. A transaction in which something failed before cannot be committed:
+    /// [`ErrorKind::Database`] with SQLSTATE 25P02.
+    #[instrument(skip_all, err)]
+    pub async fn commit(mut self) -> Result<()> {
+        // A failed transaction's COMMIT answers "ROLLBACK", as if that were a success; the statement before it objects.
+        let committed = self.conn.client().batch_execute("SELECT; COMMIT").await;
+        committed.map_err(|e| from_driver(e, Doing::Writing("COMMIT")))?;
+        self.over();
+        Ok(())
+    }
+
+    fn over(&mut self) {
+        self.open = false;
+    }
+
+    /// Rolls back.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Connection`] when the connection was lost, which rolls back as well.
+    #[instrument(skip_all, err)]
+    pub async fn rollback(mut self) -> Result<()> {
+        let rolled_back = self.conn.client().batch_execute("ROLLBACK").await;
+        self.over();
+        rolled_back.map_err(|e| from_driver(e, Doing::Reading("ROLLBACK")))
+    }
+}
+
+impl Drop for Transaction {
+    fn drop(&mut self) {
+        if self.open {
+            // The first poll hands the statement over to the connection, in order; nobody need wait for its answer.
+            let _ = self.conn.client().batch_execute("ROLLBACK").now_or_never();
+        }
+    }
+}
