@@ -20,7 +20,7 @@ BEGIN
 
   written := mire_internal.write_events(
     stream,
-    mire_internal.lock_stream(stream, total > 0, total > 0 AND coalesce(expected_version, 0) = 0),
+    mire_internal.lock_stream(stream, to_create => total > 0 AND coalesce(expected_version, 0) = 0),
     expected_version, types, data, metadata, ids, 1, total);
 
   CASE written.outcome
@@ -40,4 +40,4 @@ COMMENT ON FUNCTION mire.append_events(text, text[], jsonb[], jsonb[], uuid[], b
 'Appends events to one stream, all or none: element i of each array is event i. metadata and ids may be NULL or hold '
 'NULLs; missing ids are made (UUIDv7). expected_version: NULL any, 0 must not exist, n exactly n, -1 must exist. With '
 'the caller''s ids and an expected version of 0 or more a retry gets the first answer, marked duplicate. No events: '
-'asserts the expected version (and locks it until commit). Raises MI001, MI002, MI004, MI005';
+'asserts the expected version and locks the stream until commit. Raises MI001, MI002, MI004, MI005';

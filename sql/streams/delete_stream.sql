@@ -13,7 +13,7 @@ DECLARE
 BEGIN
   PERFORM mire_internal.check_name('stream', stream);
   PERFORM mire_internal.check_expected_version(expected_version);
-  head := mire_internal.lock_stream(stream, true, false);
+  head := mire_internal.lock_stream(stream, to_create => false);
   IF coalesce(head.version, 0) = 0 THEN
     PERFORM mire_internal.raise_stream_not_found(stream);
   ELSIF head.deleted THEN

@@ -11,7 +11,7 @@ DECLARE
   head mire_internal.locked_stream;
 BEGIN
   PERFORM mire_internal.check_name('stream', stream);
-  head := mire_internal.lock_stream(stream, true, false);
+  head := mire_internal.lock_stream(stream, to_create => false);
   IF coalesce(head.version, 0) = 0 THEN
     PERFORM mire_internal.raise_stream_not_found(stream);
   ELSIF head.deleted THEN
