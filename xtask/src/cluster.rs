@@ -16,8 +16,8 @@ pub(crate) fn run(
     settings: &[String],
     command: &[OsString],
 ) -> Result<u8> {
-    let pg = install::run(target, release)?;
-    let mut builder = Cluster::builder().server(pg.server);
+    let pg = install::run(target, release, None)?;
+    let mut builder = Cluster::builder().server(pg.server()?);
     for setting in settings {
         let (name, value) = setting.split_once('=').context("--set wants NAME=VALUE")?;
         builder = builder.setting(name, value);

@@ -12,10 +12,10 @@ const EXAMPLE: [&str; 5] = ["--release", "-p", "mire-client", "--example", "flig
 
 /// Builds everything first, so that what the user then watches is the store and not the compiler.
 pub(crate) fn run(target: &Target, psql: bool) -> Result<u8> {
-    let pg = install::run(target, true)?;
+    let pg = install::run(target, true, None)?;
     say("building the client and the demo …");
     show(cargo().args(["build", "--quiet"]).args(EXAMPLE))?;
-    let cluster = Cluster::builder().server(pg.server).start()?;
+    let cluster = Cluster::builder().server(pg.server()?).start()?;
     say(format!(
         "PostgreSQL {} is up, empty but for the extension",
         cluster.server().version()

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::install::Pg;
+use crate::pg::Pg;
 use crate::report::Report;
 use crate::run::{cargo, root, show};
 use crate::{Target, script, setup, tools};

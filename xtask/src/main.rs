@@ -2,8 +2,10 @@
 
 mod cluster;
 mod demo;
+mod image;
 mod install;
 mod lint;
+mod pg;
 mod report;
 mod run;
 mod script;
@@ -51,6 +53,9 @@ enum Task {
         /// Build with optimisations
         #[arg(long)]
         release: bool,
+        /// Install below this folder instead of into the server, to make an image or a package
+        #[arg(long, value_name = "DIR")]
+        staging: Option<PathBuf>,
     },
     /// Run a command with DATABASE_URL and PG* pointing at a fresh throwaway cluster
     Cluster {
@@ -84,6 +89,12 @@ enum Task {
         #[command(flatten)]
         target: Target,
     },
+    /// Build the Docker image and try it: create the extension, append, read
+    Image {
+        /// What builds and runs it
+        #[arg(long, value_enum, default_value_t)]
+        engine: image::Engine,
+    },
     /// Lint, then run every test on every version
     Test {
         #[command(flatten)]
@@ -114,7 +125,13 @@ fn main() -> ExitCode {
 fn perform(task: Task) -> Result<ExitCode> {
     match task {
         Task::Setup { target } => setup::run(&target)?,
-        Task::Install { target, release } => drop(install::run(&target, release)?),
+        Task::Install {
+            target,
+            release,
+            staging,
+        } => {
+            install::run(&target, release, staging.as_deref())?;
+        }
         Task::Cluster {
             target,
             release,
@@ -128,6 +145,7 @@ fn perform(task: Task) -> Result<ExitCode> {
         }
         Task::Demo { target, psql } => return Ok(demo::run(&target, psql)?.into()),
         Task::Lint { target } => return Ok(passed(lint::run(&target)?)),
+        Task::Image { engine } => image::run(engine)?,
         Task::Test {
             target,
             long,

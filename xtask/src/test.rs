@@ -38,7 +38,7 @@ pub(crate) fn run(target: &Target, options: &Options) -> Result<bool> {
         };
         let mut server = None;
         let installed = report.step(&format!("install on {version}"), || {
-            server = Some(install::run(&target, false)?.server);
+            server = Some(install::run(&target, false, None)?.server()?);
             Ok(())
         });
         if let Some(server) = server.filter(|_| installed) {

@@ -59,7 +59,13 @@ pub(crate) fn ensure(version: u32) -> Result<Toolchain> {
 fn prepare(root: &Path) -> Result<()> {
     create_dir_all(root).with_context(|| format!("cannot make {}", root.display()))?;
     set_permissions(root, Permissions::from_mode(0o755))
-        .context("cannot open the toolchain folder")?;
+        // Outside the checkout its name can be guessed, and somebody may have been there first.
+        .with_context(|| {
+            format!(
+                "{} is not ours; set MIRE_TOOLCHAIN to another folder",
+                root.display()
+            )
+        })?;
     if !ServerUser::choose()?.reaches(root) {
         bail!(
             "the server's user cannot enter {}; set MIRE_TOOLCHAIN to a folder that it can",
