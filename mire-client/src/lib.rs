@@ -1,5 +1,4 @@
 //! Typed client.
-extern crate self as mire_client;
 
 mod aggregate;
 mod batch;

@@ -1,11 +1,32 @@
 use super::*;
-use crate::event::EventData;
+use crate::event::{EventData, EventKind};
+use crate::json::Json;
 use serde::{Deserialize, Serialize};
 
-#[derive(Debug, Serialize, Deserialize, EventData)]
-#[event_data(entity = "counter")]
-enum Counted {
-    By { n: i64 },
+// By hand: the derive macro writes `::mire_client`, which is somebody else in here.
+#[derive(Debug, Serialize, Deserialize)]
+struct Counted {
+    n: i64,
+}
+
+impl EventData for Counted {
+    const KINDS: &'static [EventKind] = &[EventKind {
+        event_type: "counter.by",
+        schema: 1,
+        aliases: &[],
+    }];
+
+    fn kind_index(&self) -> usize {
+        0
+    }
+
+    fn to_json(&self) -> Result<Json> {
+        Json::new(self)
+    }
+
+    fn from_json(_: usize, json: &[u8]) -> Result<Self, serde_json::Error> {
+        serde_json::from_slice(json)
+    }
 }
 
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -16,8 +37,7 @@ impl Aggregate for Counter {
     const CATEGORY: &'static str = "counter";
 
     fn apply(&mut self, event: &Counted) {
-        let Counted::By { n } = event;
-        self.0 += n;
+        self.0 += event.n;
     }
 }
 

@@ -58,7 +58,6 @@ pub fn given<A: Aggregate>(events: impl IntoIterator<Item = A::Event>) -> Given<
 
 /// An aggregate with a history.
 #[derive(Debug)]
-#[must_use]
 pub struct Given<A> {
     state: A,
 }
