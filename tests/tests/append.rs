@@ -1,5 +1,6 @@
 //! Item 7, the SQL side of `append` and `append_events`: every mode of the expected version, appends of no events, what
 //! the server makes up when ids and metadata are missing, and the order of positions.
+#![allow(clippy::unwrap_used)]
 
 use std::sync::Barrier;
 use std::thread;
@@ -15,6 +16,8 @@ use uuid::Uuid;
 
 const NONE: Option<i64> = None;
 
+type Call = fn(&mut Client, &str, Option<i64>) -> Result<Appended, Error>;
+
 /// One event through `append_events`, the entry of the drivers.
 fn append_one(client: &mut Client, stream: &str, expected: Option<i64>) -> Result<Appended, Error> {
     client
@@ -29,10 +32,7 @@ fn append_one(client: &mut Client, stream: &str, expected: Option<i64>) -> Resul
 fn each_mode_of_the_expected_version_accepts_and_refuses_what_it_says() {
     let database = shared().fresh_database().unwrap();
     let mut client = connect(&database.url);
-    let entries: [(
-        &str,
-        fn(&mut Client, &str, Option<i64>) -> Result<Appended, Error>,
-    ); 2] = [
+    let entries: [(&str, Call); 2] = [
         ("append", |client, stream, expected| {
             append(client, stream, &events(1), expected)
         }),

@@ -1,5 +1,6 @@
 //! Item 7 and section 1: what `append` does inside other people's transactions: isolation levels, read-only
 //! transactions, savepoints, functions with exception blocks, cancellation.
+#![allow(clippy::unwrap_used)]
 
 use std::thread;
 use std::time::{Duration, Instant};

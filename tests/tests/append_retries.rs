@@ -1,5 +1,6 @@
 //! Promise 8: a retry is safe. The same event ids at the same expected version get the first answer again; anything
 //! less than a full match is a conflict; and that holds when the connection dies between request and answer.
+#![allow(clippy::unwrap_used)]
 
 use mire_cluster::{Database, shared};
 use mire_tests::proxy::{Cut, Proxy};
