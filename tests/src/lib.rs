@@ -1,3 +1,9 @@
 //! What the tests of pg_mire share. The tests themselves are in `tests/tests`, one promise a file.
 
+#![allow(clippy::unwrap_used)] // what fails here fails the test
+
+pub mod batch;
+pub mod feed;
+pub mod load;
+pub mod proxy;
 pub mod session;
