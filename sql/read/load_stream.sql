@@ -21,9 +21,11 @@ BEGIN
     jsonb_build_object('truncated_before', head.truncated_before, 'deleted', head.deleted), NULL)::mire.stream_event;
 
   IF snapshot_schema IS NOT NULL THEN
+    -- From a snapshot below what was truncated the events that are left cannot be reached.
     SELECT n.version, n.taken_at, n.state INTO snapshot
       FROM mire.snapshots AS n
-     WHERE n.stream_no = head.stream_no AND n.schema_version = snapshot_schema;
+     WHERE n.stream_no = head.stream_no AND n.schema_version = snapshot_schema
+       AND n.version >= head.truncated_before - 1;
     IF FOUND THEN
       after_version := snapshot.version;
       RETURN NEXT ROW(NULL, snapshot.version, NULL, '$snapshot', snapshot.taken_at, snapshot.state, NULL)::mire.stream_event;

@@ -1,6 +1,6 @@
 -- delete_stream: erases a stream's events and snapshots for good and leaves a tombstone event ($stream_deleted) in the
 -- stream and the feed. Its name is not used again.
--- Locks: the stream's row, then the in-flight lock, both until commit.
+-- Locks: the stream's row (UPDATE, so that save_snapshot waits), then the in-flight lock, both until commit.
 -- Raises: MI001, MI002, MI004, MI005; 22023 for an expected version below -1.
 CREATE FUNCTION mire.delete_stream(stream text, expected_version bigint DEFAULT NULL)
 RETURNS mire.append_result
@@ -13,6 +13,8 @@ DECLARE
 BEGIN
   PERFORM mire_internal.check_name('stream', stream);
   PERFORM mire_internal.check_expected_version(expected_version);
+  -- A snapshot saved meanwhile would bring back what is erased here.
+  PERFORM FROM mire.stream_heads AS s WHERE s.stream = delete_stream.stream FOR UPDATE;
   head := mire_internal.lock_stream(stream, to_create => false);
   IF coalesce(head.version, 0) = 0 THEN
     PERFORM mire_internal.raise_stream_not_found(stream);
