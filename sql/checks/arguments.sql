@@ -1,4 +1,4 @@
--- Ranges of numeric arguments; each raises 22023 (invalid_parameter_value).
+-- Arguments that are no events. Ranges raise 22023 (invalid_parameter_value).
 
 CREATE FUNCTION mire_internal.check_expected_version(expected_version bigint)
 RETURNS void LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
@@ -34,5 +34,17 @@ BEGIN
   IF ttl IS NULL OR ttl < interval '10 milliseconds' OR ttl > interval '1 day' THEN
     PERFORM mire_internal.raise_out_of_range('ttl', 'from 10 milliseconds to 1 day');
   END IF;
+END
+$$;
+
+-- filter_of: a filter of the feed in the one form in which it is used: sorted, without repeats, NULL when empty.
+-- Raises MI004 when it holds a NULL.
+CREATE FUNCTION mire_internal.filter_of(field text, names text[])
+RETURNS text[] LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+BEGIN
+  IF array_position(names, NULL) IS NOT NULL THEN
+    PERFORM mire_internal.raise_invalid(NULL, field, 'holds a NULL');
+  END IF;
+  RETURN (SELECT array_agg(DISTINCT n COLLATE "C") FROM unnest(names) AS n);
 END
 $$;

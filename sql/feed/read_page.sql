@@ -1,0 +1,95 @@
+-- read_page: the core of read_all: settled events after a position, in position order, each with the
+-- position to go on from; one row with position NULL when nothing matched. The caller has taken `settled` before, in a
+-- statement of its own.
+-- Locks: nothing.   Raises: nothing.
+--
+-- What the filter leaves out is looked at too, so a filter looks at no more than mire.scan_budget index entries; where
+-- that ended is asked for only when the page did not fill (the last row's CASE).
+CREATE FUNCTION mire_internal.read_page(
+  after_position bigint, settled bigint, max_count integer, categories text[], types text[])
+RETURNS SETOF mire.feed_event
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
+DECLARE
+  budget bigint;
+  current_epoch bigint;
+BEGIN
+  IF types IS NOT NULL THEN
+    budget := mire_internal.setting('scan_budget');
+  END IF;
+  SELECT s.epoch INTO current_epoch FROM mire.store AS s;
+
+  IF categories IS NULL THEN
+    RETURN QUERY
+      SELECT p.position, (SELECT s.stream FROM mire.stream_heads AS s WHERE s.stream_no = p.stream_no),
+             p.version, p.event_id, p.type, p.recorded_at, p.data, p.metadata,
+             CASE WHEN lead(p.position) OVER w IS NOT NULL OR row_number() OVER w = max_count THEN p.position
+                  ELSE mire_internal.scan_end(after_position, settled, categories, budget) END,
+             current_epoch
+        FROM (SELECT l.*
+                FROM (SELECT e.*
+                        FROM mire.events AS e
+                       WHERE e.position > after_position AND e.position <= settled
+                       ORDER BY e.position
+                       LIMIT budget) AS l
+               WHERE (types IS NULL OR l.type = ANY (types))
+               ORDER BY l.position
+               LIMIT max_count) AS p
+      WINDOW w AS (ORDER BY p.position);
+  ELSE
+    RETURN QUERY EXECUTE format($query$
+      SELECT p.position, (SELECT s.stream FROM mire.stream_heads AS s WHERE s.stream_no = p.stream_no),
+             p.version, p.event_id, p.type, p.recorded_at, p.data, p.metadata,
+             CASE WHEN lead(p.position) OVER w IS NOT NULL OR row_number() OVER w = $4 THEN p.position
+                  ELSE mire_internal.scan_end($1, $2, $3, $5) END,
+             $6
+        FROM (SELECT l.*
+                FROM (SELECT e.* FROM (%s) AS e ORDER BY e.position LIMIT $5) AS l
+               WHERE ($7 IS NULL OR l.type = ANY ($7))
+               ORDER BY l.position
+               LIMIT $4) AS p
+      WINDOW w AS (ORDER BY p.position)
+      $query$, mire_internal.merged_scan(cardinality(categories)))
+      USING after_position, settled, categories, max_count, budget, current_epoch, types;
+  END IF;
+
+  IF NOT FOUND THEN
+    RETURN NEXT ROW(NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+                    mire_internal.scan_end(after_position, settled, categories, budget), current_epoch)::mire.feed_event;
+  END IF;
+END
+$$;
+
+-- scan_end: how far a page that did not fill has looked: to the last entry of its budget, or to the settled position.
+CREATE FUNCTION mire_internal.scan_end(after_position bigint, settled bigint, categories text[], budget bigint)
+RETURNS bigint LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
+DECLARE
+  reached bigint;
+BEGIN
+  IF budget IS NULL THEN
+    NULL;
+  ELSIF categories IS NULL THEN
+    SELECT e.position INTO reached
+      FROM mire.events AS e
+     WHERE e.position > after_position AND e.position <= settled
+     ORDER BY e.position
+    OFFSET budget - 1 LIMIT 1;
+  ELSE
+    EXECUTE format('SELECT e.position FROM (%s) AS e ORDER BY e.position OFFSET $4 - 1 LIMIT 1',
+                   mire_internal.merged_scan(cardinality(categories)))
+      INTO reached
+      USING after_position, settled, categories, budget;
+  END IF;
+  RETURN greatest(after_position, coalesce(reached, settled));
+END
+$$;
+
+-- merged_scan: the events of several categories: one index scan each, which ORDER BY position merges without a sort.
+-- Made anew for each number of categories, because only a UNION ALL of that many scans can be merged.
+-- Parameters: $1 after, $2 settled, $3 categories.
+CREATE FUNCTION mire_internal.merged_scan(number integer)
+RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+  SELECT string_agg(format(
+           'SELECT * FROM mire.events AS e WHERE e.category = $3[%s] AND e.position > $1 AND e.position <= $2', i),
+           ' UNION ALL ')
+    FROM generate_series(1, number) AS i
+$$;
