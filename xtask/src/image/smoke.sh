@@ -3,7 +3,7 @@
 set -euo pipefail
 bin=$(pg_config --bindir 2>/dev/null || echo /usr/lib/postgresql/17/bin)
 data=$(mktemp -d)
-"$bin/initdb" -D "$data/d" -A trust >"$data/initdb"
+"$bin/initdb" -D "$data/d" -A trust -E UTF8 --locale=C.UTF-8 >"$data/initdb"
 "$bin/pg_ctl" -D "$data/d" -w -s -l "$data/log" \
     -o "-c listen_addresses='' -c unix_socket_directories=$data" start
 trap '"$bin/pg_ctl" -D "$data/d" -m immediate -s stop; cat "$data/log"' EXIT
