@@ -151,16 +151,25 @@ fn wait(after: i64, timeout: Duration) {
     }
 }
 
+// Not pgrx's binding: it catches errors and raises them anew, and a SQLSTATE of our own (MI007) would come out as XX000.
+unsafe extern "C-unwind" {
+    fn SPI_execute(
+        query: *const core::ffi::c_char,
+        read_only: bool,
+        count: core::ffi::c_long,
+    ) -> core::ffi::c_int;
+}
+
 /// Runs a one-row query without assigning a transaction id, which pgrx's own SPI would.
 ///
 /// # Safety
 /// SPI is connected.
 unsafe fn query_bigint(query: &std::ffi::CStr) -> i64 {
     // SAFETY: SPI is connected; after SPI_OK_SELECT with one row its table and descriptor are set, and a bigint is
-    // passed by value.
+    // passed by value. An error jumps out of here and of the procedure, which hold nothing that would have to be dropped.
     unsafe {
         // Not read_only: a fresh snapshot is wanted; a SELECT assigns no transaction id either way.
-        let outcome = pg_sys::SPI_execute(query.as_ptr(), false, 1);
+        let outcome = SPI_execute(query.as_ptr(), false, 1);
         if outcome != pg_sys::SPI_OK_SELECT as i32 || pg_sys::SPI_processed != 1 {
             error!(
                 "wait_for_events expected one row from {}",
