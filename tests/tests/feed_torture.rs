@@ -3,6 +3,8 @@
 //! The two negative tests run the same load against readers that do it wrong; were they not caught, the torture would
 //! prove nothing.
 
+#![allow(clippy::unwrap_used)]
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
