@@ -17,13 +17,13 @@ pub const APPEND_ONLY: &str = "MI006";
 pub const FEED_UNSAFE_HERE: &str = "MI007";
 
 /// `serialization_failure`.
-pub(crate) const SERIALIZATION_FAILURE: &str = "40001";
+pub const SERIALIZATION_FAILURE: &str = "40001";
 /// `statement_completion_unknown`.
 pub(crate) const COMPLETION_UNKNOWN: &str = "40003";
 /// `deadlock_detected`.
-pub(crate) const DEADLOCK_DETECTED: &str = "40P01";
+pub const DEADLOCK_DETECTED: &str = "40P01";
 /// `lock_not_available`.
-pub(crate) const LOCK_NOT_AVAILABLE: &str = "55P03";
+pub const LOCK_NOT_AVAILABLE: &str = "55P03";
 /// `too_many_connections`.
 pub(crate) const TOO_MANY_CONNECTIONS: &str = "53300";
 /// `read_only_sql_transaction`: most often a primary that has become a standby.

@@ -67,7 +67,8 @@ impl Batcher {
         let what = request.stream.clone();
         let events = request.events.len().max(1);
         let bytes = request.stream.len() + request.events.iter().map(|e| e.weight()).sum::<usize>();
-        // Both queues are fair, so callers stay in order.
+        // Both queues are fair, so callers stay in order; tokio's cooperative budget, which lets an acquire pend although
+        // there is room, would break it.
         let room = [
             room(&self.events, events, self.settings.max_queued_events).await?,
             room(
@@ -121,9 +122,7 @@ impl Batcher {
 /// Waits for room; what is larger than all of it waits for all of it.
 async fn room(queue: &Arc<Semaphore>, wanted: usize, all: usize) -> Result<OwnedSemaphorePermit> {
     let permits = u32::try_from(wanted.min(all)).unwrap_or(u32::MAX);
-    queue
-        .clone()
-        .acquire_many_owned(permits)
+    tokio::task::unconstrained(queue.clone().acquire_many_owned(permits))
         .await
         .map_err(|_| Error::new(ErrorKind::Closed))
 }

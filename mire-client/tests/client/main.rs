@@ -1,0 +1,19 @@
+//! The client against real servers. One program, one file for each thing it promises.
+
+#![allow(clippy::unwrap_used)] // what fails here fails the test
+
+mod aggregates;
+mod append;
+mod busy_streams;
+mod common;
+mod connection_loss;
+mod examples;
+mod leases;
+mod pooler;
+mod proxy;
+mod reading;
+mod setup;
+mod shared_commits;
+mod snapshots;
+mod transactions;
+mod upcasting;

@@ -1,0 +1,12 @@
+use mire_client::EventData;
+use serde::{Deserialize, Serialize};
+
+#[derive(Serialize, Deserialize, EventData)]
+#[event_data(entity = "account")]
+enum AccountEvent {
+    Opened,
+    #[event_data(rename = "opened")]
+    Reopened,
+}
+
+fn main() {}

@@ -1,0 +1,10 @@
+use mire_client::EventData;
+use serde::{Deserialize, Serialize};
+
+#[derive(Serialize, Deserialize, EventData)]
+#[event_data(entity = "box")]
+enum BoxEvent<T> {
+    Filled { with: T },
+}
+
+fn main() {}

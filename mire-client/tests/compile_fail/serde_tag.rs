@@ -1,0 +1,11 @@
+use mire_client::EventData;
+use serde::{Deserialize, Serialize};
+
+#[derive(Serialize, Deserialize, EventData)]
+#[event_data(entity = "account")]
+#[serde(rename_all = "camelCase", tag = "type")]
+enum AccountEvent {
+    Opened { owner: String },
+}
+
+fn main() {}

@@ -1,0 +1,10 @@
+use mire_client::EventData;
+use serde::{Deserialize, Serialize};
+
+#[derive(Serialize, Deserialize, EventData)]
+#[event_data(entity = "account", schema = 2)]
+enum AccountEvent {
+    Opened { owner: String },
+}
+
+fn main() {}
