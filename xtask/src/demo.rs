@@ -1,6 +1,7 @@
 //! `cargo xtask demo`: the main job on real input.
 
 use std::ffi::OsString;
+use std::io::IsTerminal;
 
 use anyhow::{Result, ensure};
 use mire_cluster::Cluster;
@@ -25,10 +26,11 @@ pub(crate) fn run(target: &Target, psql: bool) -> Result<u8> {
     ensure!(code == 0, "the demo failed");
     if psql {
         cluster::inside(&cluster, &["psql".into()])?;
+    } else if std::io::stdin().is_terminal() {
+        say("the cluster stays until you press Enter");
+        std::io::stdin().read_line(&mut String::new())?;
     } else {
-        say(
-            "to look around in what it left, run `cargo xtask demo --psql`; for an empty store, `make psql`",
-        );
+        say("that cluster is gone now; `cargo xtask demo --psql` stays in it");
     }
     Ok(code)
 }

@@ -3,84 +3,27 @@
 use std::collections::BTreeMap;
 use std::fs::{Permissions, create_dir_all, set_permissions};
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::path::PathBuf;
+use std::process::Child;
 use std::sync::Mutex;
 
 use rustix::process::Signal;
 
 use crate::watchdog::Watchdog;
 use crate::{
-    DATABASE, Error, PgBouncer, PoolMode, Result, SUPERUSER, Server, ServerUser, control, log, port,
+    Builder, DATABASE, Error, PgBouncer, PoolMode, Result, SUPERUSER, Server, ServerUser, control,
+    log, port,
 };
-
-/// What a cluster shall be like; see [`Cluster::builder`].
-#[derive(Debug, Clone, Default)]
-#[must_use]
-pub struct Builder {
-    version: Option<u32>,
-    server: Option<Server>,
-    bare: bool,
-    keep_log: Option<PathBuf>,
-    settings: BTreeMap<String, String>,
-}
-
-impl Builder {
-    /// Asks for a major version instead of `MIRE_TEST_PG` or the newest that is set up.
-    pub fn pg(mut self, version: u32) -> Self {
-        self.version = Some(version);
-        self
-    }
-
-    /// Uses exactly these programs.
-    pub fn server(mut self, server: Server) -> Self {
-        self.server = Some(server);
-        self
-    }
-
-    /// Sets a line of `postgresql.conf`; `fsync` stays on unless this says otherwise.
-    pub fn setting(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.settings.insert(name.into(), value.into());
-        self
-    }
-
-    /// Leaves the cluster as initdb made it: no database `mire`, no extension.
-    pub fn bare(mut self) -> Self {
-        self.bare = true;
-        self
-    }
-
-    /// Keeps the server's log in this folder when the cluster is gone; `MIRE_TEST_LOGS` does the same for all.
-    pub fn collect_log(mut self, folder: impl Into<PathBuf>) -> Self {
-        self.keep_log = Some(folder.into());
-        self
-    }
-
-    /// Makes the cluster and waits until it accepts connections.
-    ///
-    /// # Errors
-    /// [`Error::NoServer`] and [`Error::NoExtension`] say what to install; otherwise the server's log is in the error.
-    pub fn start(self) -> Result<Cluster> {
-        let server = match self.server.clone() {
-            Some(server) => server,
-            None => Server::find(
-                self.version
-                    .or_else(|| std::env::var("MIRE_TEST_PG").ok()?.parse().ok()),
-            )?,
-        };
-        Cluster::create(server, &self)
-    }
-}
 
 /// A running PostgreSQL server with a data directory of its own.
 ///
 /// Dropping it stops the server and removes the folder.
 #[derive(Debug)]
 pub struct Cluster {
-    server: Server,
+    pub(crate) server: Server,
     user: ServerUser,
-    folder: PathBuf,
-    port: u16,
+    pub(crate) folder: PathBuf,
+    pub(crate) port: u16,
     /// None when another process owns the server, or while it is down.
     postmaster: Mutex<Option<Child>>,
     /// None when another process owns the server.
@@ -101,7 +44,7 @@ impl Cluster {
         Builder::default()
     }
 
-    fn create(server: Server, wishes: &Builder) -> Result<Self> {
+    pub(crate) fn create(server: Server, wishes: &Builder) -> Result<Self> {
         let user = ServerUser::choose()?;
         let folder = make_folder(user)?;
         let keep_log = wishes
@@ -250,115 +193,6 @@ impl Cluster {
         self.start_again()
     }
 
-    /// Makes a database that has the extension.
-    ///
-    /// # Errors
-    /// [`Error::NoExtension`] when the extension's files are not installed.
-    pub fn create_database(&self, name: &str) -> Result<()> {
-        self.sql("postgres", &format!("CREATE DATABASE {}", quoted(name)))?;
-        self.sql(name, "CREATE EXTENSION pg_mire")
-            .map(drop)
-            .map_err(|error| match error {
-                Error::Failed { output, .. } => Error::NoExtension {
-                    version: self.server.version(),
-                    output,
-                },
-                other => other,
-            })
-    }
-
-    /// Removes a database, whoever is still connected to it.
-    ///
-    /// # Errors
-    /// [`Error::Failed`] with what psql said.
-    pub fn drop_database(&self, name: &str) -> Result<()> {
-        self.sql(
-            "postgres",
-            &format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", quoted(name)),
-        )
-        .map(drop)
-    }
-
-    /// Runs SQL through psql as the superuser; the answer is unaligned rows without a header.
-    ///
-    /// # Errors
-    /// [`Error::Failed`] with what psql said.
-    pub fn sql(&self, database: &str, sql: &str) -> Result<String> {
-        let mut psql = self.command("psql");
-        psql.env("PGDATABASE", database).args([
-            "-X",
-            "-q",
-            "-At",
-            "-v",
-            "ON_ERROR_STOP=1",
-            "-c",
-            sql,
-        ]);
-        control::run(&mut psql, sql)
-    }
-
-    /// One of the server's programs (`psql`, `pg_dump`, `pgbench`, …) with the environment to reach this cluster.
-    #[must_use]
-    pub fn command(&self, program: &str) -> Command {
-        let mut command = self.server.command(program);
-        command.envs(self.env(DATABASE));
-        command
-    }
-
-    /// What a client needs in its environment to reach `database`: `DATABASE_URL` and the `PG*` variables.
-    #[must_use]
-    pub fn env(&self, database: &str) -> Vec<(&'static str, String)> {
-        vec![
-            ("DATABASE_URL", self.url(database)),
-            ("PGHOST", self.folder.display().to_string()),
-            ("PGPORT", self.port.to_string()),
-            ("PGUSER", SUPERUSER.to_owned()),
-            ("PGDATABASE", database.to_owned()),
-        ]
-    }
-
-    /// The superuser's URL of a database, over TCP.
-    #[must_use]
-    pub fn url(&self, database: &str) -> String {
-        self.url_as(SUPERUSER, database)
-    }
-
-    /// A role's URL of a database; nobody is asked for a password.
-    #[must_use]
-    pub fn url_as(&self, role: &str, database: &str) -> String {
-        format!("postgres://{role}@127.0.0.1:{}/{database}", self.port)
-    }
-
-    /// Where one of the server's programs lies.
-    #[must_use]
-    pub fn bin(&self, program: &str) -> PathBuf {
-        self.server.bin(program)
-    }
-
-    /// The server's programs.
-    #[must_use]
-    pub fn server(&self) -> &Server {
-        &self.server
-    }
-
-    /// The TCP port on 127.0.0.1; it stays the same over restarts.
-    #[must_use]
-    pub fn port(&self) -> u16 {
-        self.port
-    }
-
-    /// The folder with the unix socket, the data directory and the log.
-    #[must_use]
-    pub fn folder(&self) -> &Path {
-        &self.folder
-    }
-
-    /// The data directory.
-    #[must_use]
-    pub fn data(&self) -> PathBuf {
-        self.folder.join("data")
-    }
-
     /// The account the server runs under.
     pub(crate) fn user(&self) -> ServerUser {
         self.user
@@ -441,11 +275,6 @@ impl Drop for Cluster {
             let _ = control::kill_all_in(&self.data());
         }
     }
-}
-
-/// A name that SQL takes as it is.
-fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 /// A folder the server's user owns, with a path short enough for a unix socket (107 bytes).

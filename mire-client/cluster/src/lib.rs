@@ -10,6 +10,8 @@
 //! trusts everybody who reaches it, and is gone when its [`Cluster`] is dropped or the process that
 //! started it ends in whatever way. Linux only: it looks into `/proc` to know what is still alive.
 
+mod access;
+mod builder;
 mod cluster;
 mod control;
 mod error;
@@ -22,7 +24,8 @@ mod toolchain;
 mod user;
 mod watchdog;
 
-pub use cluster::{Builder, Cluster};
+pub use builder::Builder;
+pub use cluster::Cluster;
 pub use error::{Error, Result};
 pub use log::check_log_file;
 pub use pgbouncer::{PgBouncer, PoolMode};
