@@ -7,3 +7,4 @@ pub mod feed;
 pub mod load;
 pub mod proxy;
 pub mod session;
+pub mod standby;
