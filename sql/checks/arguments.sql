@@ -38,12 +38,16 @@ END
 $$;
 
 -- filter_of: a filter of the feed in the one form in which it is used: sorted, without repeats, NULL when empty.
--- Raises MI004 when it holds a NULL.
+-- Raises MI004 when it has another shape than a list, holds a NULL or is so long that planning the read takes seconds
+-- (one scan a category).
 CREATE FUNCTION mire_internal.filter_of(field text, names text[])
 RETURNS text[] LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
 BEGIN
+  PERFORM mire_internal.check_array(field, names, NULL);
   IF array_position(names, NULL) IS NOT NULL THEN
     PERFORM mire_internal.raise_invalid(NULL, field, 'holds a NULL');
+  ELSIF cardinality(names) > 1000 THEN
+    PERFORM mire_internal.raise_invalid(NULL, field, format('holds %s names, and 1000 are the most', cardinality(names)));
   END IF;
   RETURN (SELECT array_agg(DISTINCT n COLLATE "C") FROM unnest(names) AS n);
 END
