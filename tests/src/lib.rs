@@ -4,6 +4,7 @@
 
 pub mod batch;
 pub mod feed;
+pub mod hostile;
 pub mod load;
 pub mod proxy;
 pub mod session;
