@@ -1,0 +1,215 @@
+//! Promise 1 and the feed's memory: what was acknowledged is durable whatever the session's synchronous_commit says, and
+//! a position that a reader has passed is never given to another event, crash or not.
+
+#![allow(clippy::unwrap_used)]
+
+use mire_cluster::{Cluster, shared};
+use mire_tests::feed::Reader;
+use mire_tests::session::{append, connect, events, refused, value};
+use postgres::Client;
+
+const LEVEL: &str = "SELECT current_setting('synchronous_commit')";
+
+/// A cluster in which nothing reaches the disk that nobody has asked for: a lazy background writer hides lost writes.
+fn lazy_cluster() -> Cluster {
+    Cluster::builder()
+        .setting("wal_writer_delay", "10s")
+        .setting("bgwriter_delay", "10s")
+        .setting("autovacuum", "off")
+        .start()
+        .unwrap()
+}
+
+fn aborted_append(client: &mut Client, size: usize) {
+    client.batch_execute("BEGIN").unwrap();
+    append(client, "aborted-1", &events(size), None).unwrap();
+    client.batch_execute("ROLLBACK").unwrap();
+}
+
+/// Nothing else makes an aborted append's positions durable: the reader that passes them has to.
+#[test]
+fn a_hole_that_a_reader_has_passed_is_not_filled_after_a_crash() {
+    let cluster = lazy_cluster();
+    let url = cluster.url("mire");
+    let mut reader = Reader::new(100);
+    for round in 0..4 {
+        let mut client = connect(&url);
+        append(&mut client, "a-1", &events(1), None).unwrap();
+        // More than nextval logs ahead.
+        aborted_append(&mut client, 100);
+        while reader.read(&mut client).unwrap() > 0 {}
+        let head: i64 = value(&mut client, "SELECT last_value FROM mire.positions");
+        assert_eq!(reader.after, head, "it has passed the hole");
+        cluster.crash().unwrap();
+        let mut client = connect(&url);
+        let next = append(&mut client, "a-1", &events(1), None).unwrap();
+        assert!(
+            next.position.unwrap() > reader.after,
+            "round {round}: a reader has passed {}, and then {next:?} was appended",
+            reader.after
+        );
+        while reader.read(&mut client).unwrap() > 0 {}
+        reader.assert_saw_everything(&mut client);
+    }
+    cluster.assert_clean_log(&[]);
+}
+
+#[test]
+fn a_wait_that_returned_counts_as_a_reader_too() {
+    let cluster = lazy_cluster();
+    let url = cluster.url("mire");
+    let mut client = connect(&url);
+    append(&mut client, "a-1", &events(1), None).unwrap();
+    aborted_append(&mut client, 100);
+    let told: i64 = client
+        .query_one("CALL mire.wait_for_events(1, '10 s')", &[])
+        .unwrap()
+        .get("safe_position");
+    assert_eq!(told, 101);
+    cluster.crash().unwrap();
+    let mut client = connect(&url);
+    let next = append(&mut client, "a-1", &events(1), None).unwrap();
+    assert!(next.position.unwrap() > told, "{next:?}");
+}
+
+#[test]
+fn an_append_with_synchronous_commit_off_survives_a_crash() {
+    let cluster = lazy_cluster();
+    let url = cluster.url("mire");
+    let mut reader = Reader::new(100);
+    for version in 1..=4 {
+        let mut client = connect(&url);
+        client
+            .batch_execute("SET synchronous_commit = off")
+            .unwrap();
+        let appended = append(&mut client, "a-1", &events(1), Some(version - 1)).unwrap();
+        assert_eq!(appended.version, version);
+        reader.read(&mut client).unwrap();
+        cluster.crash().unwrap();
+        let mut client = connect(&url);
+        assert_eq!(
+            value::<i64>(&mut client, "SELECT mire.stream_version('a-1')"),
+            version
+        );
+        reader.assert_saw_everything(&mut client);
+    }
+}
+
+#[test]
+fn a_lease_acquired_with_synchronous_commit_off_survives_a_crash() {
+    let cluster = lazy_cluster();
+    let url = cluster.url("mire");
+    let mut last = 0;
+    for _ in 0..3 {
+        let mut client = connect(&url);
+        client
+            .batch_execute("SET synchronous_commit = off")
+            .unwrap();
+        let acquire = "SELECT fence FROM mire.acquire_lease('r', 'h', '1 minute')";
+        let fence: i64 = value(&mut client, acquire);
+        assert!(fence > last, "{fence} was handed out after {last}");
+        last = fence;
+        cluster.crash().unwrap();
+        let mut client = connect(&url);
+        let stored: i64 = value(&mut client, "SELECT fence FROM mire.lease_status");
+        assert_eq!(stored, fence);
+    }
+}
+
+#[test]
+fn append_and_lease_raise_synchronous_commit_for_their_transaction_only() {
+    let database = shared().fresh_database().unwrap();
+    let mut client = connect(&database.url);
+    let calls = [
+        r#"SELECT mire.append('a-1', '[{"type": "t", "data": 1}]')"#,
+        "SELECT mire.append_events('a-1', '{t}', '{1}')",
+        "SELECT mire.append_batch('{a-1}', NULL, '{1}', '{t}', '{1}')",
+        "SELECT mire.acquire_lease('r', 'h', '1 minute')",
+        "SELECT mire.new_epoch()",
+        "SELECT mire.truncate_stream('a-1', 2)",
+    ];
+    for call in calls {
+        for (asked, given) in [
+            ("off", "on"),
+            ("local", "on"),
+            ("remote_write", "remote_write"),
+            ("remote_apply", "remote_apply"),
+        ] {
+            let begin = format!("SET synchronous_commit = {asked}; BEGIN");
+            client.batch_execute(&begin).unwrap();
+            client.batch_execute(call).unwrap();
+            assert_eq!(value::<String>(&mut client, LEVEL), given, "{call}");
+            client.batch_execute("COMMIT").unwrap();
+            assert_eq!(value::<String>(&mut client, LEVEL), asked, "{call}");
+        }
+    }
+}
+
+#[test]
+fn a_rolled_back_savepoint_does_not_take_durability_from_a_later_append() {
+    let database = shared().fresh_database().unwrap();
+    let mut client = connect(&database.url);
+    client
+        .batch_execute("SET synchronous_commit = off; BEGIN; SAVEPOINT s")
+        .unwrap();
+    append(&mut client, "a-1", &events(1), None).unwrap();
+    client.batch_execute("ROLLBACK TO s").unwrap();
+    assert_eq!(value::<String>(&mut client, LEVEL), "off");
+    append(&mut client, "a-1", &events(1), None).unwrap();
+    assert_eq!(value::<String>(&mut client, LEVEL), "on");
+    client.batch_execute("COMMIT").unwrap();
+}
+
+#[test]
+fn a_setting_lifts_it_and_only_a_superuser_has_that_setting() {
+    let database = shared().fresh_database().unwrap();
+    let mut client = connect(&database.url);
+    client
+        .batch_execute("SET synchronous_commit = off; SET mire.allow_async_commit = on; BEGIN")
+        .unwrap();
+    append(&mut client, "a-1", &events(1), None).unwrap();
+    assert_eq!(value::<String>(&mut client, LEVEL), "off");
+    client.batch_execute("COMMIT").unwrap();
+
+    let writer = format!("{}_writer", database.name);
+    database
+        .sql(&format!(
+            "CREATE ROLE {writer} LOGIN; SELECT mire.grant_access('{writer}', 'writer')"
+        ))
+        .unwrap();
+    let url = database.url_as(&writer);
+    let mut client = connect(&url);
+    append(&mut client, "a-1", &events(1), None).unwrap();
+    for setting in [
+        "allow_async_commit = on",
+        "idle_append_timeout = 0",
+        "scan_budget = 1",
+    ] {
+        refused(
+            client.batch_execute(&format!("SET mire.{setting}")),
+            "42501",
+        );
+    }
+    // Before the library is loaded, the settings are not known yet: whatever is said then must not stand either.
+    for mut client in [
+        connect(&format!(
+            "{url}?options=-csynchronous_commit%3Doff%20-cmire.allow_async_commit%3Don"
+        )),
+        {
+            let mut client = connect(&url);
+            let early = client
+                .batch_execute("SET synchronous_commit = off; SET mire.allow_async_commit = on");
+            if early.is_err() {
+                client
+                    .batch_execute("SET synchronous_commit = off")
+                    .unwrap();
+            }
+            client
+        },
+    ] {
+        client.batch_execute("BEGIN").unwrap();
+        append(&mut client, "a-1", &events(1), None).unwrap();
+        assert_eq!(value::<String>(&mut client, LEVEL), "on");
+        client.batch_execute("COMMIT").unwrap();
+    }
+}
