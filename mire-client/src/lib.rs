@@ -1,4 +1,4 @@
-//! Typed client.
+#![doc = include_str!("../README.md")]
 
 mod aggregate;
 mod batch;

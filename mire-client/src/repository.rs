@@ -120,7 +120,8 @@ impl<A: Aggregate> Repository<A> {
     /// # Errors
     /// [`SendError::Rejected`] by the command; [`SendError::Store`] for those of [`EventStore::load`] and
     /// [`EventStore::save`], a conflict after the last retry among them.
-    #[instrument(skip_all, fields(category = A::CATEGORY, %id, retries), err(Debug, level = "debug"))]
+    // No `err`: a rejection is the domain's, and may say what belongs into no log.
+    #[instrument(skip_all, fields(category = A::CATEGORY, %id, retries))]
     pub async fn send<C>(
         &self,
         id: impl Display,
@@ -128,7 +129,6 @@ impl<A: Aggregate> Repository<A> {
     ) -> Result<Sent<A>, SendError<C::Rejection>>
     where
         C: Command<Aggregate = A>,
-        C::Rejection: std::fmt::Debug,
     {
         let mut retries = 0;
         loop {

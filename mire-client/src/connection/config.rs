@@ -86,7 +86,24 @@ impl ParsedUrl {
         if postgres.get_application_name().is_none() {
             postgres.application_name("mire-client");
         }
+        notice_dead_peers(&mut postgres);
         Ok(Self { postgres, verify })
+    }
+}
+
+/// A server that vanishes without a word (a partition, a pulled plug) is noticed within a minute, and not, as TCP would
+/// have it, within hours: shared commits wait behind one connection.
+fn notice_dead_peers(postgres: &mut tokio_postgres::Config) {
+    const SILENCE: Duration = Duration::from_secs(30);
+    const DRIVERS_DEFAULT: Duration = Duration::from_secs(2 * 60 * 60);
+    if postgres.get_tcp_user_timeout().is_none() {
+        postgres.tcp_user_timeout(SILENCE);
+    }
+    if postgres.get_keepalives() && postgres.get_keepalives_idle() == DRIVERS_DEFAULT {
+        postgres.keepalives_idle(SILENCE);
+        if postgres.get_keepalives_interval().is_none() {
+            postgres.keepalives_interval(Duration::from_secs(5));
+        }
     }
 }
 

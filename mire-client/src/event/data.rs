@@ -169,7 +169,7 @@ pub(crate) fn decode_stored<E: EventData>(
             break;
         }
     }
-    Err(unknown::<E>(&old.event_type, old.schema).into())
+    Err(UnknownEvent(unknown::<E>(&old.event_type, old.schema)).into())
 }
 
 fn find<E: EventData>(event_type: &str, schema: u32) -> Option<usize> {
@@ -178,6 +178,11 @@ fn find<E: EventData>(event_type: &str, schema: u32) -> Option<usize> {
             && (kind.event_type == event_type || kind.aliases.contains(&event_type))
     })
 }
+
+/// A stored event that the type asked for does not know.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct UnknownEvent(String);
 
 fn unknown<E: EventData>(event_type: &str, schema: u32) -> String {
     let this = std::any::type_name::<E>();

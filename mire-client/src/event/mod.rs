@@ -17,4 +17,4 @@ pub use recorded::RecordedEvent;
 
 pub(crate) use recorded::undecodable;
 
-pub(crate) use data::{decode_stored, schema_of};
+pub(crate) use data::{UnknownEvent, decode_stored, schema_of};

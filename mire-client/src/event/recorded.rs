@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use super::{EventData, Metadata, decode_stored, schema_of};
+use super::{EventData, Metadata, UnknownEvent, decode_stored, schema_of};
 use crate::error::{Error, ErrorKind, Result};
 use crate::json::{Json, JsonRef};
 
@@ -108,6 +108,7 @@ impl RecordedEvent {
     }
 }
 
+/// The message says what does not fit and where, but nothing of the data: messages end up in logs. The source says more.
 pub(crate) fn undecodable(
     stream: &str,
     version: i64,
@@ -115,6 +116,17 @@ pub(crate) fn undecodable(
     source: impl Into<crate::BoxError>,
 ) -> Error {
     let source = source.into();
-    let what = format!("event {event_type:?} (version {version} of stream {stream:?}): {source}");
+    let why = if let Some(unknown) = source.downcast_ref::<UnknownEvent>() {
+        unknown.to_string()
+    } else if let Some(json) = source.downcast_ref::<serde_json::Error>() {
+        format!(
+            "its data does not fit ({:?} error at column {})",
+            json.classify(),
+            json.column()
+        )
+    } else {
+        "see the source of this error".to_owned()
+    };
+    let what = format!("event {event_type:?} (version {version} of stream {stream:?}): {why}");
     Error::with_source(ErrorKind::Decode { what }, source)
 }

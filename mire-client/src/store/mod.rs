@@ -74,7 +74,6 @@ impl EventStore {
     }
 
     /// All the choices there are.
-    #[must_use]
     pub fn builder() -> EventStoreBuilder {
         EventStoreBuilder::default()
     }

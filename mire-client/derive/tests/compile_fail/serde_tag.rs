@@ -1,4 +1,4 @@
-use mire_client::EventData;
+use mire_client_derive::EventData;
 use serde::{Deserialize, Serialize};
 
 #[derive(Serialize, Deserialize, EventData)]
