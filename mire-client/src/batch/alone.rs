@@ -9,7 +9,7 @@ use super::reconnect::connect;
 use super::schedule::Item;
 use super::ticket::Ticket;
 use crate::connection::{Conn, Connector, PrivateConn, Talk, calls};
-use crate::error::{Doing, Error, Result, from_driver};
+use crate::error::{Doing, Error, ErrorKind, Result, from_driver};
 use crate::store::{AppendRequest, Recorded, append_directly};
 
 /// Longer than this nobody waits in one go: then it is the next busy stream's turn.
@@ -46,6 +46,7 @@ impl AloneLanes {
     async fn deliver_in_span(&self, mut item: Item<Ticket>) -> Alone {
         const MAX_LOSSES: usize = 3;
         let stream = item.stream.clone();
+        let mut nothing_happened = None;
         for _ in 0..MAX_LOSSES {
             let conn = match self.connection().await {
                 Ok(conn) => conn,
@@ -75,7 +76,9 @@ impl AloneLanes {
                     return Alone::Busy(item);
                 }
                 // The connection was lost before the commit was sent: nothing has happened.
-                Err(error) if error.is_retryable() && error.sqlstate().is_none() => {}
+                Err(error) if matches!(error.kind(), ErrorKind::Connection { .. }) => {
+                    nothing_happened = Some(error);
+                }
                 Err(error) => {
                     if self.rolled_back(&conn).await {
                         self.keep(conn);
@@ -85,7 +88,7 @@ impl AloneLanes {
                 }
             }
         }
-        item.payload.give_up(None);
+        item.payload.give_up(nothing_happened.as_ref());
         Alone::Done(stream)
     }
 
@@ -134,7 +137,7 @@ async fn append_patiently(
 
 /// The error of an append that has been parked for too long.
 pub(super) fn busy_for_too_long(item: &Item<Ticket>) -> Error {
-    let kind = crate::ErrorKind::Busy {
+    let kind = ErrorKind::Busy {
         stream: item.stream.to_string(),
     };
     Error::reported(kind, crate::sqlstate::LOCK_NOT_AVAILABLE)

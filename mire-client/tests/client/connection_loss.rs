@@ -230,3 +230,34 @@ async fn chaos_killed_connections_lose_nothing_and_double_nothing() {
     );
     assert!(kills >= 20 && saves > 100 && acknowledged.len() > 100);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_primary_that_takes_no_writes_for_a_while_is_waited_for() {
+    let f = fixture().await;
+    f.store
+        .append("note-1", ExpectedVersion::Any, [note(1)])
+        .await
+        .unwrap();
+    let session = f.session().await;
+    let name = &f.database.name;
+    let read_only = format!("ALTER DATABASE {name} SET default_transaction_read_only = on");
+    session.batch_execute(&read_only).await.unwrap();
+    let kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+                WHERE datname = current_database() AND application_name = 'mire-client'";
+    session.execute(kill, &[]).await.unwrap();
+    let appends = (0..20).map(|n| {
+        let store = f.store.clone();
+        tokio::spawn(async move {
+            store
+                .append(format!("note-{n}"), ExpectedVersion::Any, [note(n)])
+                .await
+        })
+    });
+    let appends: Vec<_> = appends.collect();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let reset = format!("ALTER DATABASE {name} RESET default_transaction_read_only");
+    session.batch_execute(&reset).await.unwrap();
+    for append in appends {
+        append.await.unwrap().unwrap();
+    }
+}

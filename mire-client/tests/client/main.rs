@@ -15,5 +15,6 @@ mod reading;
 mod setup;
 mod shared_commits;
 mod snapshots;
+mod tls;
 mod transactions;
 mod upcasting;
