@@ -1,9 +1,10 @@
 //! Refuses to drop a log by accident.
 //!
 //! `DROP EXTENSION` drops member tables without CASCADE, and a CASCADE from elsewhere (say, of a language) can reach
-//! the extension. An event trigger of ours notes, before any DROP begins, whether there are events; this hook then sees
-//! every object that is about to go, whatever the command was, and refuses the one that holds the log. (A `sql_drop`
-//! trigger would be gone by the time it should fire.)
+//! the extension. An event trigger of ours tells, before any DROP begins, which table is the log; this hook then sees
+//! every object that is about to go, whatever the command was, and refuses that one while it holds events. It looks when
+//! the DROP has its lock, with the latest snapshot, so that nothing can be committed in between. (A `sql_drop` trigger
+//! would be gone by the time it should fire.)
 #![allow(unsafe_code)]
 
 use std::cell::Cell;
@@ -13,7 +14,7 @@ use pgrx::prelude::*;
 use crate::settings;
 
 thread_local! {
-    /// The table of events, when it holds any.
+    /// The table of events.
     static GUARDED: Cell<Option<pg_sys::Oid>> = const { Cell::new(None) };
 }
 
@@ -29,8 +30,8 @@ pub(crate) fn install() {
 }
 
 #[pg_extern(sql = false)]
-fn arm_drop_guard(events: pg_sys::Oid, has_events: bool) {
-    GUARDED.set(has_events.then_some(events));
+fn arm_drop_guard(events: pg_sys::Oid) {
+    GUARDED.set(Some(events));
 }
 
 #[pg_guard]
@@ -53,8 +54,31 @@ unsafe extern "C-unwind" fn on_access(
         && class == pg_sys::RelationRelationId
         && GUARDED.get() == Some(object)
         && !settings::drop_with_events_allowed()
+        && holds_events(object)
     {
         refuse();
+    }
+}
+
+fn holds_events(events: pg_sys::Oid) -> bool {
+    // SAFETY: the command that drops the table holds its exclusive lock, and its catalog rows are still there. The scan
+    // reads the heap alone (no index), and everything is closed again.
+    unsafe {
+        let relation = pg_sys::table_open(events, pg_sys::NoLock as pg_sys::LOCKMODE);
+        let snapshot = pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot());
+        let scan = pg_sys::systable_beginscan(
+            relation,
+            pg_sys::InvalidOid,
+            false,
+            snapshot,
+            0,
+            std::ptr::null_mut(),
+        );
+        let found = !pg_sys::systable_getnext(scan).is_null();
+        pg_sys::systable_endscan(scan);
+        pg_sys::UnregisterSnapshot(snapshot);
+        pg_sys::table_close(relation, pg_sys::NoLock as pg_sys::LOCKMODE);
+        found
     }
 }
 

@@ -15,7 +15,7 @@ use std::cell::Cell;
 
 use pgrx::prelude::*;
 
-use crate::{positions, settings};
+use crate::{durability, positions, settings};
 
 /// Marks our locks among those of type LOCKTAG_USERLOCK, a type that no SQL function can take ("Mi" in ASCII).
 /// The view feed_blockers names it too.
@@ -24,22 +24,23 @@ const FIELD: u16 = 0x4D69;
 thread_local! {
     /// The lock this backend took last. Only the lock manager knows whether it is still held.
     static TAKEN: Cell<Option<pg_sys::LOCKTAG>> = const { Cell::new(None) };
+    static SETTLED: Cell<i64> = const { Cell::new(0) };
 }
 
 #[pg_extern(sql = false)]
-fn begin_append() {
-    settings::make_durable();
+fn begin_append(highest: i64) {
+    durability::make_durable();
     settings::bound_idle_append();
-    hold_back_feed();
+    hold_back_feed(highest);
 }
 
 /// Takes the in-flight lock, unless this transaction has one already: its bound is lower, so it covers what follows.
 /// A savepoint that is rolled back takes its lock with it, hence the question to the lock manager.
-fn hold_back_feed() {
+fn hold_back_feed(highest: i64) {
     if TAKEN.get().is_some_and(|tag| held(&tag)) {
         return;
     }
-    let bound = positions::head_for_append().cast_unsigned();
+    let bound = positions::head_for_append(highest).cast_unsigned();
     let tag = pg_sys::LOCKTAG {
         // SAFETY: set once when the backend connected.
         locktag_field1: unsafe { pg_sys::MyDatabaseId }.into(),
@@ -105,8 +106,15 @@ fn smallest_bound() -> Option<i64> {
 /// The position up to which everything is settled for a snapshot taken after this call. The order of the two reads is
 /// what makes it true.
 pub(crate) fn settled() -> i64 {
-    let head = positions::durable_head();
-    smallest_bound().map_or(head, |bound| bound.min(head))
+    let head = positions::head();
+    let settled = smallest_bound().map_or(head, |bound| bound.min(head));
+    SETTLED.set(settled);
+    settled
+}
+
+/// What [`settled`] said last in this backend.
+pub(crate) fn last_settled() -> i64 {
+    SETTLED.get()
 }
 
 #[pg_extern(sql = false)]

@@ -6,17 +6,19 @@
 //! | [`catalog`] | finds our own relations |
 //! | [`positions`] | reads the position sequence without a privilege or a snapshot |
 //! | [`in_flight`] | in-flight positions as heavyweight locks: the ground the feed stands on |
+//! | [`durability`] | keeps a transaction from being acknowledged before it is durable |
 //! | [`wait`] | `CALL mire.wait_for_events(…)`: sleeps without a snapshot |
-//! | [`being_created`] | whether somebody is just creating a stream, without waiting for them |
+//! | [`being_inserted`] | whether somebody is just inserting a name, without waiting for them |
 //! | [`erase`] | the one way past the append-only triggers |
 //! | [`drop_guard`] | refuses to drop a log by accident |
-//! | [`ids`] | time-ordered event ids; the caller's role |
+//! | [`ids`] | time-ordered event ids |
 //!
 //! Unsafe code is confined to the modules that say so at their top.
 
-mod being_created;
+mod being_inserted;
 mod catalog;
 mod drop_guard;
+mod durability;
 mod erase;
 mod ids;
 mod in_flight;
@@ -31,5 +33,6 @@ pgrx::pg_module_magic!(name, version);
 #[pg_guard]
 extern "C-unwind" fn _PG_init() {
     settings::define();
+    durability::install();
     drop_guard::install();
 }

@@ -1,17 +1,10 @@
 //! Reads the position sequence from its page: no privilege is needed, no snapshot, no transaction id.
 #![allow(unsafe_code)]
 
+use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use crate::catalog::{self, OpenRelation};
-
-/// The sequence as its page shows it at one moment.
-struct Page {
-    /// The highest position handed out; 0 when none was.
-    head: i64,
-    /// The newest WAL record about the sequence.
-    lsn: pg_sys::XLogRecPtr,
-}
 
 /// The only tuple of a sequence's page, as sequence.c lays it out.
 #[repr(C)]
@@ -21,7 +14,8 @@ struct SequenceTuple {
     is_called: bool,
 }
 
-fn read(sequence: pg_sys::Oid) -> Page {
+/// The highest value handed out; 0 when none was.
+fn read(sequence: pg_sys::Oid) -> i64 {
     let relation = OpenRelation::open(sequence);
     // SAFETY: block 0 of a sequence always exists and holds exactly one tuple, at line pointer 1. The buffer is pinned
     // and share-locked while we copy out of it; nextval changes it under an exclusive lock.
@@ -29,9 +23,6 @@ fn read(sequence: pg_sys::Oid) -> Page {
         let buffer = pg_sys::ReadBuffer(relation.as_ptr(), 0);
         pg_sys::LockBuffer(buffer, pg_sys::BUFFER_LOCK_SHARE as _);
         let page = pg_sys::BufferGetPage(buffer).cast::<u8>();
-        let header = page.cast::<pg_sys::PageHeaderData>();
-        let lsn = &(*header).pd_lsn;
-        let lsn = (u64::from(lsn.xlogid) << 32) | u64::from(lsn.xrecoff);
         let item = page
             .add(std::mem::offset_of!(pg_sys::PageHeaderData, pd_linp))
             .cast::<pg_sys::ItemIdData>();
@@ -44,28 +35,19 @@ fn read(sequence: pg_sys::Oid) -> Page {
             .cast::<SequenceTuple>();
         let head = (*data).last_value - i64::from(!(*data).is_called);
         pg_sys::UnlockReleaseBuffer(buffer);
-        Page { head, lsn }
+        head
     }
 }
 
 /// The highest position handed out so far; the next one drawn is larger.
 pub(crate) fn head() -> i64 {
-    read(catalog::relation(c"positions")).head
+    read(catalog::relation(c"positions"))
 }
 
-/// [`head`], once a crash cannot take it back: a reader may remember it, and a position it has passed must never be
-/// given to another event. nextval logs ahead, so there is something to flush once in 32 positions at most, and
-/// normally a commit has done it already.
-pub(crate) fn durable_head() -> i64 {
-    let page = read(catalog::relation(c"positions"));
-    // SAFETY: the page's own LSN is that of a record already inserted; nothing is locked.
-    unsafe { pg_sys::XLogFlush(page.lsn) };
-    page.head
-}
-
-/// [`head`], after a check that positions are handed out one by one. A cached position would be drawn outside of the
-/// lock of the transaction that uses it.
-pub(crate) fn head_for_append() -> i64 {
+/// [`head`], after two checks. Positions are handed out one by one: a cached one would be drawn outside of the lock of the
+/// transaction that uses it. And the sequence is not behind `highest`, the last event that the caller saw before: restored
+/// over a live store, it would fill holes that readers have passed.
+pub(crate) fn head_for_append(highest: i64) -> i64 {
     const ANUM_SEQCACHE: i16 = 7;
     let sequence = catalog::relation(c"positions");
     // SAFETY: the tuple is pinned until it is released, and seqcache is a bigint passed by value that is never NULL.
@@ -90,10 +72,25 @@ pub(crate) fn head_for_append() -> i64 {
             "mire.positions has CACHE {cache}, and the feed is only safe with CACHE 1: ALTER SEQUENCE mire.positions CACHE 1"
         );
     }
-    read(sequence).head
+    let head = read(sequence);
+    if head < highest {
+        behind(head, highest);
+    }
+    head
 }
 
 #[pg_extern(sql = false)]
 fn head_position() -> i64 {
     head()
+}
+
+fn behind(head: i64, highest: i64) -> ! {
+    ErrorReport::new(
+        PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+        format!("the sequence mire.positions is at {head}, behind the log, which ends at {highest}"),
+        "begin_append",
+    )
+    .set_hint("It was set back, say by a restore over a live store. An admin's SELECT mire.new_epoch() jumps ahead of both.")
+    .report(PgLogLevel::ERROR);
+    unreachable!("an error was reported")
 }

@@ -1,7 +1,7 @@
 //! The settings `mire.*`, and how an append tightens settings of Postgres for its own transaction.
 //!
-//! Limits and safety nets can be changed by superusers only: a session that could lift them could hold the feed back
-//! for everybody or lose acknowledged events.
+//! Limits can be changed by superusers only. The idle bound is a safety net and no lock: a session may set
+//! idle_in_transaction_session_timeout again after its append, and a function with a SET clause for it restores it.
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, CString};
@@ -115,16 +115,9 @@ fn setting(name: &str) -> i64 {
     })
 }
 
-/// Promise 1: what was acknowledged is durable. `off` and `local` would acknowledge before that.
-#[pg_extern(sql = false)]
-pub(crate) fn make_durable() {
-    // SAFETY: a plain integer that only this thread writes.
-    let level = unsafe { pg_sys::synchronous_commit };
-    if level < pg_sys::SyncCommitLevel::SYNCHRONOUS_COMMIT_REMOTE_WRITE as i32
-        && !ALLOW_ASYNC_COMMIT.get()
-    {
-        set_local(c"synchronous_commit", c"on");
-    }
+/// Whether synchronous_commit = off may stand.
+pub(crate) fn async_commit_allowed() -> bool {
+    ALLOW_ASYNC_COMMIT.get()
 }
 
 /// Lowers idle_in_transaction_session_timeout to at most `milliseconds` for this transaction; never raises it.
@@ -147,7 +140,7 @@ pub(crate) fn bound_idle_append() {
     }
 }
 
-fn set_local(name: &CStr, value: &CStr) {
+pub(crate) fn set_local(name: &CStr, value: &CStr) {
     // SAFETY: both strings live through the call, and Postgres copies them. GUC_ACTION_LOCAL lasts until the
     // transaction ends, or its savepoint is rolled back together with what was written since.
     unsafe {

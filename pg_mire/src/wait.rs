@@ -3,7 +3,8 @@
 //!
 //! A procedure outside of a transaction block may commit: that ends the caller's snapshot. From then on only the
 //! sequence's page and the lock table are read, which need none. Nobody notifies anybody: the sequence's page is
-//! looked at every few milliseconds, the lock table only when the head is beyond `after`.
+//! looked at every few milliseconds, the lock table only when the head is beyond what is known, and the log itself, with
+//! a snapshot that lasts for that one query, only when something new has settled.
 // `pub`: Postgres finds both functions by their symbols.
 #![allow(unsafe_code, unreachable_pub)]
 
@@ -118,12 +119,22 @@ unsafe fn refuse_in_transaction_block(fcinfo: pg_sys::FunctionCallInfo) {
     }
 }
 
-fn wait(after: i64, timeout: Duration) {
+/// Returns when an event beyond `after` can be read, or the timeout has passed.
+///
+/// # Safety
+/// SPI is connected, and no snapshot is held.
+unsafe fn wait(after: i64, timeout: Duration) {
     let start = Instant::now();
+    // Everything up to here is settled, and nothing of it beyond `after` is visible (an aborted append left a hole).
+    let mut looked = after;
     loop {
-        let head_is_beyond = positions::head() > after;
-        if head_is_beyond && in_flight::settled() > after {
-            return;
+        let head_is_beyond = positions::head() > looked;
+        if head_is_beyond && in_flight::settled() > looked {
+            // SAFETY: the caller's promise. The query's snapshot is gone when it returns.
+            if unsafe { query_bigint(c"SELECT mire.safe_position()") } > after {
+                return;
+            }
+            looked = in_flight::last_settled().max(looked);
         }
         let waited = start.elapsed();
         let Some(left) = timeout.checked_sub(waited).filter(|left| !left.is_zero()) else {
@@ -179,7 +190,9 @@ unsafe fn query_bigint(query: &std::ffi::CStr) -> i64 {
         let table = pg_sys::SPI_tuptable;
         let mut is_null = false;
         let datum = pg_sys::SPI_getbinval(*(*table).vals, (*table).tupdesc, 1, &raw mut is_null);
-        datum.value() as i64
+        let value = datum.value() as i64;
+        pg_sys::SPI_freetuptable(table);
+        value
     }
 }
 

@@ -43,7 +43,7 @@ END
 $$;
 
 -- grant_access: lets a role use the store at a level, and remembers it, so that an upgrade's new functions reach it too.
--- Locks: the grant's row and catalog rows, until commit.
+-- Locks: the table of grants and catalog rows, until commit.
 -- Raises: 42704 for an unknown role, 22023 for an unknown level.
 CREATE FUNCTION mire.grant_access(role text, level text)
 RETURNS void
@@ -56,9 +56,13 @@ BEGIN
       ERRCODE = 'undefined_object',
       MESSAGE = format('role "%s" does not exist', role),
       HINT = 'Create the role first; PUBLIC cannot be granted access.';
+  ELSIF role = 'mire_owner' THEN
+    PERFORM mire_internal.raise_out_of_range('role', 'another one than mire_owner, which owns everything and must not log in');
   ELSIF level IS NULL OR mire_internal.levels_of(level) IS NULL THEN
     PERFORM mire_internal.raise_out_of_range('level', '''reader'', ''writer'' or ''admin''');
   END IF;
+  -- One at a time: two that change the same object's privileges would fail.
+  LOCK TABLE mire.grants IN SHARE ROW EXCLUSIVE MODE;
   INSERT INTO mire.grants AS g (role, level, granted_at) VALUES (grant_access.role, grant_access.level, clock_timestamp())
   ON CONFLICT ON CONSTRAINT grants_pkey DO UPDATE SET level = excluded.level, granted_at = excluded.granted_at;
   PERFORM mire_internal.apply_access(role, level);
@@ -78,6 +82,8 @@ AS $$
 DECLARE
   known boolean;
 BEGIN
+  -- One at a time: two that change the same object's privileges would fail.
+  LOCK TABLE mire.grants IN SHARE ROW EXCLUSIVE MODE;
   DELETE FROM mire.grants AS g WHERE g.role = revoke_access.role;
   known := FOUND;
   IF EXISTS (SELECT FROM pg_roles AS r WHERE r.rolname = revoke_access.role) THEN

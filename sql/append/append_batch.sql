@@ -12,7 +12,7 @@ AS $$
 DECLARE
   items integer;
   faults text[] := '{}';
-  claimed text[];
+  ours boolean[];
   head mire_internal.locked_stream;
   result mire.batch_result;
   first integer := 1;
@@ -26,12 +26,19 @@ BEGIN
     first := first + counts[i];
   END LOOP;
 
-  SELECT mire_internal.claim_streams(
-           array_agg(DISTINCT i.stream),
-           array_agg(DISTINCT i.stream) FILTER (WHERE coalesce(i.expected, 0) = 0 AND i.count > 0))
-    INTO claimed
-    FROM unnest(streams, expected, counts, faults) AS i (stream, expected, count, fault)
-   WHERE i.fault IS NULL;
+  -- For each item whether its stream could be claimed.
+  WITH item AS MATERIALIZED (
+    SELECT * FROM unnest(streams, expected, counts, faults) WITH ORDINALITY AS i (stream, expected, count, fault, ord)
+  ), claimed AS MATERIALIZED (
+    SELECT unnest(mire_internal.claim_streams(
+             array_agg(DISTINCT i.stream),
+             array_agg(DISTINCT i.stream) FILTER (WHERE coalesce(i.expected, 0) = 0 AND i.count > 0))) AS stream
+      FROM item AS i
+     WHERE i.fault IS NULL
+  )
+  SELECT array_agg(c.stream IS NOT NULL ORDER BY i.ord) INTO ours
+    FROM item AS i
+    LEFT JOIN claimed AS c ON c.stream = i.stream;
 
   first := 1;
   FOR i IN 1..items LOOP
@@ -42,7 +49,7 @@ BEGIN
       SELECT s.stream_no, s.version, s.deleted INTO head
         FROM mire.stream_heads AS s
        WHERE s.stream = streams[i];
-      IF (FOUND AND NOT streams[i] = ANY (claimed))
+      IF (FOUND AND NOT ours[i])
          OR (NOT FOUND AND coalesce(expected[i], 0) = 0 AND counts[i] > 0) THEN
         result := ROW(i, 'busy', NULL, NULL, NULL, NULL);
       ELSE

@@ -20,7 +20,7 @@ BEGIN
   SELECT array_agg(t.stream ORDER BY t.stream) INTO missing
     FROM unnest(to_create) AS t (stream)
    WHERE NOT EXISTS (SELECT FROM mire.stream_heads AS h WHERE h.stream = t.stream COLLATE "C")
-     AND NOT mire_internal.being_created(t.stream);
+     AND NOT mire_internal.being_inserted('stream_heads', 'stream_heads_stream_key', t.stream);
 
   IF missing IS NOT NULL THEN
     -- Whoever begins to create one between the look and the INSERT is waited for no longer than this.

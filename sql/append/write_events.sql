@@ -23,11 +23,13 @@ BEGIN
     -- The same ids in the slots that follow: this is a retry, and the first answer is given again.
     IF total > 0 AND total <= current - expected_version THEN
       SELECT max(e.position) INTO result.position
-        FROM unnest(ids[first:last]) WITH ORDINALITY AS i (id, ord)
+        FROM generate_series(first, last) AS i
         JOIN mire.events AS e
-          ON e.stream_no = head.stream_no AND e.version = expected_version + i.ord AND e.event_id = i.id
+          ON e.stream_no = head.stream_no AND e.version = expected_version + i - first + 1 AND e.event_id = ids[i]
       HAVING count(*) = total;
       IF FOUND THEN
+        -- The first attempt's commit may still be on its way to a standby.
+        PERFORM mire_internal.make_durable();
         result.outcome := 'duplicate';
         result.version := expected_version + total;
         RETURN result;
@@ -43,7 +45,8 @@ BEGIN
     RETURN result;
   END IF;
 
-  PERFORM mire_internal.begin_append();
+  PERFORM mire_internal.begin_append(
+    coalesce((SELECT e.position FROM mire.events AS e ORDER BY e.position DESC LIMIT 1), 0));
   IF total = 1 THEN
     INSERT INTO mire.events (position, stream_no, version, event_id, recorded_at, category, type, data, metadata)
     VALUES (nextval('mire.positions'), head.stream_no, result.version,
@@ -51,14 +54,13 @@ BEGIN
             types[first], data[first], metadata[first])
     RETURNING events.position INTO result.position;
   ELSE
-    -- unnest gives its rows in order, and nothing here sorts: positions follow versions.
+    -- generate_series gives its rows in order, and nothing here sorts: positions follow versions.
     WITH written AS (
       INSERT INTO mire.events (position, stream_no, version, event_id, recorded_at, category, type, data, metadata)
-      SELECT nextval('mire.positions'), head.stream_no, current + e.ord,
-             coalesce(e.id, mire_internal.new_event_id()), clock_timestamp(), split_part(stream, '-', 1),
-             e.type, e.data, e.metadata
-        FROM unnest(types[first:last], data[first:last], metadata[first:last], ids[first:last])
-             WITH ORDINALITY AS e (type, data, metadata, id, ord)
+      SELECT nextval('mire.positions'), head.stream_no, current + i - first + 1,
+             coalesce(ids[i], mire_internal.new_event_id()), clock_timestamp(), split_part(stream, '-', 1),
+             types[i], data[i], metadata[i]
+        FROM generate_series(first, last) AS i
       RETURNING events.position
     )
     SELECT max(w.position) INTO result.position FROM written AS w;

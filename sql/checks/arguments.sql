@@ -28,12 +28,17 @@ BEGIN
 END
 $$;
 
+-- check_ttl: gives the ttl as plain seconds: with mixed fields ('2 months -59 days') or across a change of the clocks an
+-- interval means one thing when it is compared and another when it is added.
 CREATE FUNCTION mire_internal.check_ttl(ttl interval)
-RETURNS void LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+RETURNS interval LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+DECLARE
+  seconds CONSTANT numeric := extract(epoch FROM ttl);
 BEGIN
-  IF ttl IS NULL OR ttl < interval '10 milliseconds' OR ttl > interval '1 day' THEN
+  IF ttl IS NULL OR seconds < 0.01 OR seconds > 86400 THEN
     PERFORM mire_internal.raise_out_of_range('ttl', 'from 10 milliseconds to 1 day');
   END IF;
+  RETURN make_interval(secs => seconds::double precision);
 END
 $$;
 

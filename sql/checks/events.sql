@@ -64,7 +64,7 @@ BEGIN
   IF ids IS NOT NULL AND last > first THEN
     SELECT max(n.ord), format('event id %s is given twice', n.id)
       INTO item, reason
-      FROM unnest(ids[first:last]) WITH ORDINALITY AS n (id, ord)
+      FROM (SELECT i - first + 1 AS ord, ids[i] AS id FROM generate_series(first, last) AS i) AS n
      WHERE n.id IS NOT NULL
      GROUP BY n.id
     HAVING count(*) > 1

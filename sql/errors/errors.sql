@@ -91,3 +91,16 @@ BEGIN
     HINT = 'Nothing was changed. Call again with a value in that range.';
 END
 $$;
+
+-- require_read_committed: for work that must see what others have just committed.
+CREATE FUNCTION mire_internal.require_read_committed(what text)
+RETURNS void LANGUAGE plpgsql STABLE AS $$
+BEGIN
+  IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
+    RAISE EXCEPTION USING
+      ERRCODE = 'feature_not_supported',
+      MESSAGE = format('%s does not run in a %s transaction', what, upper(current_setting('transaction_isolation'))),
+      HINT = 'Use a READ COMMITTED transaction.';
+  END IF;
+END
+$$;

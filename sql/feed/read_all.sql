@@ -18,7 +18,7 @@ BEGIN
   PERFORM mire_internal.check_position('after_position', after_position);
   PERFORM mire_internal.check_count('max_count', max_count);
   PERFORM mire_internal.refuse_unsafe_feed();
-  settled := mire_internal.settled_position();
+  settled := mire_internal.highest_settled();
   IF after_position > mire_internal.head_position() THEN
     PERFORM mire_internal.raise_feed_unsafe(
       format('position %s was never handed out in this history', after_position),

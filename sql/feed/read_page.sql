@@ -3,8 +3,10 @@
 -- statement of its own.
 -- Locks: nothing.   Raises: nothing.
 --
--- What the filter leaves out is looked at too, so a filter looks at no more than mire.scan_budget index entries; where
--- that ended is asked for only when the page did not fill (the last row's CASE).
+-- What the filter leaves out is looked at too, so a filter by type looks at no more than mire.scan_budget index entries;
+-- where that ended is asked for only when the page did not fill (the last row's CASE). Page and end come from one
+-- snapshot (one statement, and scan_end is STABLE): events erased in between would move the end past unread ones. The
+-- LEFT JOIN gives the one row that says how far an empty page has looked.
 CREATE FUNCTION mire_internal.read_page(
   after_position bigint, settled bigint, max_count integer, categories text[], types text[])
 RETURNS SETOF mire.feed_event
@@ -22,10 +24,13 @@ BEGIN
     RETURN QUERY
       SELECT p.position, (SELECT s.stream FROM mire.stream_heads AS s WHERE s.stream_no = p.stream_no),
              p.version, p.event_id, p.type, p.recorded_at, p.data, p.metadata,
-             CASE WHEN lead(p.position) OVER w IS NOT NULL OR row_number() OVER w = max_count THEN p.position
+             CASE WHEN lead(p.position) OVER () IS NOT NULL OR p.position IS NOT NULL AND row_number() OVER () = max_count
+                  THEN p.position
                   ELSE mire_internal.scan_end(after_position, settled, categories, budget) END,
              current_epoch
-        FROM (SELECT l.*
+        FROM (SELECT) AS always
+        LEFT JOIN (
+              SELECT l.*
                 FROM (SELECT e.*
                         FROM mire.events AS e
                        WHERE e.position > after_position AND e.position <= settled
@@ -33,35 +38,31 @@ BEGIN
                        LIMIT budget) AS l
                WHERE (types IS NULL OR l.type = ANY (types))
                ORDER BY l.position
-               LIMIT max_count) AS p
-      WINDOW w AS (ORDER BY p.position);
+               LIMIT max_count) AS p ON true;
   ELSE
     RETURN QUERY EXECUTE format($query$
       SELECT p.position, (SELECT s.stream FROM mire.stream_heads AS s WHERE s.stream_no = p.stream_no),
              p.version, p.event_id, p.type, p.recorded_at, p.data, p.metadata,
-             CASE WHEN lead(p.position) OVER w IS NOT NULL OR row_number() OVER w = $4 THEN p.position
+             CASE WHEN lead(p.position) OVER () IS NOT NULL OR p.position IS NOT NULL AND row_number() OVER () = $4
+                  THEN p.position
                   ELSE mire_internal.scan_end($1, $2, $3, $5) END,
              $6
-        FROM (SELECT l.*
+        FROM (SELECT) AS always
+        LEFT JOIN (
+              SELECT l.*
                 FROM (SELECT e.* FROM (%s) AS e ORDER BY e.position LIMIT $5) AS l
                WHERE ($7 IS NULL OR l.type = ANY ($7))
                ORDER BY l.position
-               LIMIT $4) AS p
-      WINDOW w AS (ORDER BY p.position)
+               LIMIT $4) AS p ON true
       $query$, mire_internal.merged_scan(cardinality(categories)))
       USING after_position, settled, categories, max_count, budget, current_epoch, types;
-  END IF;
-
-  IF NOT FOUND THEN
-    RETURN NEXT ROW(NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
-                    mire_internal.scan_end(after_position, settled, categories, budget), current_epoch)::mire.feed_event;
   END IF;
 END
 $$;
 
 -- scan_end: how far a page that did not fill has looked: to the last entry of its budget, or to the settled position.
 CREATE FUNCTION mire_internal.scan_end(after_position bigint, settled bigint, categories text[], budget bigint)
-RETURNS bigint LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
+RETURNS bigint LANGUAGE plpgsql STABLE PARALLEL UNSAFE AS $$
 DECLARE
   reached bigint;
 BEGIN

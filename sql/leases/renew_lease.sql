@@ -7,7 +7,7 @@ LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 SET search_path = pg_catalog, mire, pg_temp
 AS $$
 BEGIN
-  PERFORM mire_internal.check_ttl(ttl);
+  ttl := mire_internal.check_ttl(ttl);
   PERFORM mire_internal.make_durable();
   UPDATE mire.leases AS l
      SET ttl = renew_lease.ttl, expires_at = clock_timestamp() + renew_lease.ttl

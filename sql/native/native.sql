@@ -1,14 +1,14 @@
 -- What SQL cannot do, implemented in pg_mire/src. Only our own functions call these.
 
-CREATE FUNCTION mire_internal.begin_append()
+CREATE FUNCTION mire_internal.begin_append(highest bigint)
 RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE STRICT AS 'MODULE_PATHNAME', 'begin_append_wrapper';
-COMMENT ON FUNCTION mire_internal.begin_append() IS
-'Takes the in-flight lock that holds the feed back below every position this transaction will draw; raises '
+COMMENT ON FUNCTION mire_internal.begin_append(bigint) IS
+'Checks that the sequence is not behind the highest position seen, and takes the in-flight lock that holds the feed back below every position this transaction will draw; raises '
 'synchronous_commit from off to on and bounds the transaction''s idle time by mire.idle_append_timeout';
 
 CREATE FUNCTION mire_internal.make_durable()
 RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE STRICT AS 'MODULE_PATHNAME', 'make_durable_wrapper';
-COMMENT ON FUNCTION mire_internal.make_durable() IS 'Raises synchronous_commit from off to on for this transaction';
+COMMENT ON FUNCTION mire_internal.make_durable() IS 'Keeps this transaction from being acknowledged before it is durable';
 
 CREATE FUNCTION mire_internal.bound_idle(milliseconds bigint)
 RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE STRICT AS 'MODULE_PATHNAME', 'bound_idle_wrapper';
@@ -18,16 +18,16 @@ COMMENT ON FUNCTION mire_internal.bound_idle(bigint) IS
 CREATE FUNCTION mire_internal.settled_position()
 RETURNS bigint LANGUAGE c VOLATILE PARALLEL UNSAFE STRICT AS 'MODULE_PATHNAME', 'settled_position_wrapper';
 COMMENT ON FUNCTION mire_internal.settled_position() IS
-'The highest position below which nothing is in flight; good only for a snapshot taken after the call';
+'The highest position up to which nothing is in flight; good only for a snapshot taken after the call';
 
 CREATE FUNCTION mire_internal.head_position()
 RETURNS bigint LANGUAGE c VOLATILE PARALLEL UNSAFE STRICT AS 'MODULE_PATHNAME', 'head_position_wrapper';
 COMMENT ON FUNCTION mire_internal.head_position() IS 'The highest position handed out so far, committed or not';
 
-CREATE FUNCTION mire_internal.being_created(stream text)
-RETURNS boolean LANGUAGE c VOLATILE PARALLEL UNSAFE STRICT AS 'MODULE_PATHNAME', 'being_created_wrapper';
-COMMENT ON FUNCTION mire_internal.being_created(text) IS
-'Whether another open transaction is just creating this stream; never waits';
+CREATE FUNCTION mire_internal.being_inserted(table_name cstring, index_name cstring, name text)
+RETURNS boolean LANGUAGE c VOLATILE PARALLEL UNSAFE STRICT AS 'MODULE_PATHNAME', 'being_inserted_wrapper';
+COMMENT ON FUNCTION mire_internal.being_inserted(cstring, cstring, text) IS
+'Whether another open transaction is just inserting this name into a table of ours; never waits';
 
 CREATE FUNCTION mire_internal.setting(name text)
 RETURNS bigint LANGUAGE c STABLE PARALLEL SAFE STRICT AS 'MODULE_PATHNAME', 'setting_wrapper';
@@ -36,10 +36,6 @@ COMMENT ON FUNCTION mire_internal.setting(text) IS 'The value of the setting mir
 CREATE FUNCTION mire_internal.new_event_id()
 RETURNS uuid LANGUAGE c VOLATILE PARALLEL SAFE STRICT AS 'MODULE_PATHNAME', 'new_event_id_wrapper';
 COMMENT ON FUNCTION mire_internal.new_event_id() IS 'A time-ordered id (UUIDv7)';
-
-CREATE FUNCTION mire_internal.caller()
-RETURNS regrole LANGUAGE c STABLE PARALLEL RESTRICTED STRICT AS 'MODULE_PATHNAME', 'caller_wrapper';
-COMMENT ON FUNCTION mire_internal.caller() IS 'The role outside of all SECURITY DEFINER functions';
 
 CREATE FUNCTION mire_internal.erase_events(stream_no bigint, before_version bigint)
 RETURNS bigint LANGUAGE c VOLATILE PARALLEL UNSAFE STRICT AS 'MODULE_PATHNAME', 'erase_events_wrapper';

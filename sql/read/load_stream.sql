@@ -20,7 +20,7 @@ BEGIN
   RETURN NEXT ROW(NULL, head.version, NULL, '$stream', head.created_at,
     jsonb_build_object('truncated_before', head.truncated_before, 'deleted', head.deleted), NULL)::mire.stream_event;
 
-  IF snapshot_schema IS NOT NULL THEN
+  IF snapshot_schema IS NOT NULL AND NOT head.deleted THEN
     -- From a snapshot below what was truncated the events that are left cannot be reached.
     SELECT n.version, n.taken_at, n.state INTO snapshot
       FROM mire.snapshots AS n

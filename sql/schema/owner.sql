@@ -27,7 +27,7 @@ BEGIN
            CASE WHEN EXISTS (
              SELECT FROM pg_auth_members AS m
               WHERE (m.member = r.oid AND m.roleid <> 'pg_read_all_stats'::regrole)
-                 OR (m.roleid = r.oid AND m.member <> current_user::regrole)
+                 OR (m.roleid = r.oid AND m.member <> (SELECT u.oid FROM pg_roles AS u WHERE u.rolname = current_user))
            ) THEN 'is a member of another role, or has members' END)
     INTO risky
     FROM pg_roles AS r

@@ -43,6 +43,7 @@ CREATE TABLE mire.store (
   epoch bigint NOT NULL,
   created_at timestamptz NOT NULL
 );
+CREATE UNIQUE INDEX store_has_one_row ON mire.store ((true));
 COMMENT ON TABLE mire.store IS 'One row: who this store is, and which history it is in';
 COMMENT ON COLUMN mire.store.epoch IS 'Changes when history has forked (new_epoch): microseconds since 1970, so that two forks never share one';
 

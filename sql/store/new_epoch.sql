@@ -1,7 +1,7 @@
 -- new_epoch: the documented step after a restore to a point in time, a failover to an asynchronous standby, or a
 -- dump whose original lived on: positions and fences that the lost history handed out are jumped over, and the
--- store's epoch changes, which readers see and refuse to cross silently.
--- Locks: the store's row, until commit.   Raises: nothing of its own.
+-- store's epoch changes, which readers see and refuse to cross silently. All leases end.
+-- Locks: the store's row and those of leases, until commit.   Raises: nothing of its own.
 CREATE FUNCTION mire.new_epoch()
 RETURNS bigint
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
@@ -17,15 +17,18 @@ BEGIN
     FROM mire.store AS s
      FOR UPDATE;
   -- Appends that run meanwhile draw from below or above the jump; their in-flight locks hold either way.
-  PERFORM setval('mire.positions', (nextval('mire.positions') / jump + 1) * jump);
-  PERFORM setval('mire.fences', (nextval('mire.fences') / jump + 1) * jump);
+  PERFORM setval('mire.positions', (greatest(nextval('mire.positions'),
+    (SELECT e.position FROM mire.events AS e ORDER BY e.position DESC LIMIT 1)) / jump + 1) * jump);
+  PERFORM setval('mire.fences', (greatest(nextval('mire.fences'), (SELECT max(l.fence) FROM mire.leases AS l)) / jump + 1) * jump);
+  -- The lost history may have given these leases to others.
+  UPDATE mire.leases AS l SET expires_at = '-infinity' WHERE l.expires_at > '-infinity';
   UPDATE mire.store SET epoch = next_epoch;
   RETURN next_epoch;
 END
 $$;
 COMMENT ON FUNCTION mire.new_epoch() IS
 'Starts a new epoch after history has forked (point-in-time recovery, failover to an asynchronous standby): jumps '
-'positions and fences to the next multiple of 10^12 and returns the new epoch, which feed reads and waits carry. For admins';
+'positions and fences to the next multiple of 10^12, ends all leases and returns the new epoch, which feed reads and waits carry. For admins';
 
 CREATE FUNCTION mire_internal.epoch_of(moment timestamptz)
 RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE

@@ -1,7 +1,7 @@
 -- delete_stream: erases a stream's events and snapshots for good and leaves a tombstone event ($stream_deleted) in the
 -- stream and the feed. Its name is not used again.
 -- Locks: the stream's row (UPDATE, so that save_snapshot waits), then the in-flight lock, both until commit.
--- Raises: MI001, MI002, MI004, MI005; 22023 for an expected version below -1.
+-- Raises: MI001, MI002, MI004, MI005; 0A000 in REPEATABLE READ and SERIALIZABLE; 22023 for an expected version below -1.
 CREATE FUNCTION mire.delete_stream(stream text, expected_version bigint DEFAULT NULL)
 RETURNS mire.append_result
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
@@ -15,6 +15,7 @@ BEGIN
   PERFORM mire_internal.check_expected_version(expected_version);
   -- A snapshot saved meanwhile would bring back what is erased here.
   PERFORM FROM mire.stream_heads AS s WHERE s.stream = delete_stream.stream FOR UPDATE;
+  PERFORM mire_internal.require_read_committed('delete_stream');
   head := mire_internal.lock_stream(stream, to_create => false);
   IF coalesce(head.version, 0) = 0 THEN
     PERFORM mire_internal.raise_stream_not_found(stream);

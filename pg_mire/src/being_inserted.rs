@@ -1,16 +1,18 @@
-//! Whether another open transaction is just creating a stream: the name's index, probed with a dirty snapshot, shows
-//! rows that are not committed yet. An INSERT would wait for that transaction; a batch must not.
+//! Whether another open transaction is just inserting a name (of a stream, of a lease): the name's index, probed with a
+//! dirty snapshot, shows rows that are not committed yet. An INSERT would wait for that transaction.
 #![allow(unsafe_code)]
+
+use std::ffi::CStr;
 
 use pgrx::prelude::*;
 
 use crate::catalog::{self, OpenRelation};
 
 #[pg_extern(sql = false)]
-fn being_created(stream: &str) -> bool {
-    let heap = OpenRelation::open(catalog::relation(c"stream_heads"));
-    let index = OpenRelation::open(catalog::relation(c"stream_heads_stream_key"));
-    let name = stream.into_datum().expect("a str is never NULL");
+fn being_inserted(table: &CStr, index: &CStr, name: &str) -> bool {
+    let heap = OpenRelation::open(catalog::relation(table));
+    let index = OpenRelation::open(catalog::relation(index));
+    let name = name.into_datum().expect("a str is never NULL");
 
     // SAFETY: the index has one column, text COLLATE "C", and the key says the same. A dirty snapshot needs no fields
     // but its type; the scan writes into it whose uncommitted row it found. Slot and scan end before the relations close.
