@@ -91,12 +91,12 @@ fn rate(events: usize, time: Duration) -> String {
 fn how_to_look_around(url: &str, throwaway: bool) {
     if throwaway {
         println!(
-            "\nThis cluster was a throwaway and is gone now. To keep one: cargo xtask cluster -- psql, or make psql."
+            "\nThis cluster was a throwaway and is gone now; `cargo xtask demo --psql` stays in it, `make psql` gives an empty one."
         );
         return;
     }
     println!(
-        "\nLook around:  psql {url}\n\
+        "\nTo look around with psql while {url} is there:\n\
          \x20 SELECT * FROM mire.streams ORDER BY version DESC LIMIT 5;\n\
          \x20 SELECT version, type, data FROM mire.read_stream('aircraft-N14228', 0, 10);\n\
          \x20 SELECT position, stream, type FROM mire.read_all(0, 10, ARRAY['aircraft'], ARRAY['aircraft.diverted']);\n\

@@ -12,6 +12,8 @@ mod commands;
 mod concurrency;
 #[path = "../../examples/flights/main.rs"]
 mod flights;
+#[path = "../../examples/quickstart.rs"]
+mod quickstart;
 #[path = "../../examples/snapshot.rs"]
 mod snapshot;
 #[path = "../../examples/transaction_scope.rs"]
@@ -33,6 +35,12 @@ async fn example_commands_runs() {
 async fn example_concurrency_runs() {
     let f = fixture().await;
     concurrency::run(&f.database.url).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn example_quickstart_runs() {
+    let f = fixture().await;
+    quickstart::run(&f.database.url).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -96,6 +96,10 @@ async fn an_unreachable_database_is_an_error_in_time() {
         .unwrap_err();
     assert!(matches!(error.kind(), ErrorKind::Connection { .. }) && error.is_retryable());
     let f = fixture().await;
+    f.database
+        .cluster()
+        .expect_in_log("database \"no_such_database\" does not exist")
+        .unwrap();
     let wrong = EventStore::builder()
         .url(f.database.url.replace(&f.database.name, "no_such_database"))
         .build()
