@@ -25,9 +25,10 @@ BEGIN
       CASE object.kind WHEN 'VIEW' THEN 'TABLE' ELSE object.kind END, object.name);
   END LOOP;
 
-  -- Default privileges of this database may have granted something to others at creation.
+  -- Default privileges of this database may have granted something to others at creation. And the row type of a table
+  -- is PUBLIC's unless told otherwise: a reader's column of that type would stand in an upgrade's way.
   FOR object IN
-    SELECT DISTINCT o.kind, o.name, a.grantee::regrole::text AS grantee
+    SELECT DISTINCT o.kind, o.name, CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END AS grantee
       FROM (SELECT CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END AS kind,
                    c.oid::regclass::text AS name, c.relacl AS acl
               FROM pg_class AS c
@@ -37,9 +38,13 @@ BEGIN
               FROM pg_proc AS p
              WHERE p.pronamespace IN ('mire'::regnamespace, 'mire_internal'::regnamespace)
              UNION ALL
+            SELECT 'TYPE', t.oid::regtype::text, coalesce(t.typacl, acldefault('T', t.typowner))
+              FROM pg_type AS t
+             WHERE t.typnamespace IN ('mire'::regnamespace, 'mire_internal'::regnamespace) AND t.typtype = 'c'
+             UNION ALL
             SELECT 'SCHEMA', n.nspname, n.nspacl FROM pg_namespace AS n WHERE n.nspname IN ('mire', 'mire_internal')) AS o
      CROSS JOIN LATERAL aclexplode(o.acl) AS a
-     WHERE a.grantee NOT IN (0, 'mire_owner'::regrole)
+     WHERE a.grantee <> 'mire_owner'::regrole
   LOOP
     EXECUTE format('REVOKE ALL ON %s %s FROM %s', object.kind, object.name, object.grantee);
   END LOOP;
