@@ -40,34 +40,38 @@ fn calls(client: &mut Client, reader: &mut Reader, types: &[&str]) -> usize {
     unreachable!()
 }
 
+/// Nothing makes an aborted append's positions durable until something beyond them is committed.
 #[test]
-fn a_hole_at_the_tail_is_passed_once() {
+fn a_hole_at_the_tail_is_passed_once_and_not_before_an_event_beyond_it() {
     let (_database, mut client) = store();
     append(&mut client, "a-1", &events(1), None).unwrap();
     let mut reader = Reader::new(100);
     reader.read(&mut client).unwrap();
-    assert_eq!(reader.after, 1);
     leave_a_hole(&mut client, 10);
-    assert_eq!(reader.read(&mut client).unwrap(), 0);
-    assert_eq!(reader.after, 11, "how far it looked is past the hole");
+    for _ in 0..2 {
+        assert_eq!(reader.read(&mut client).unwrap(), 0);
+        assert_eq!(reader.after, 1);
+    }
     append(&mut client, "a-1", &events(1), None).unwrap();
     assert_eq!(reader.read(&mut client).unwrap(), 1);
     assert_eq!(reader.seen[1].position, 12, "a hole is never filled");
+    assert_eq!(reader.after, 12);
 }
 
 #[test]
-fn a_full_page_ends_at_its_last_event_and_a_partial_one_at_how_far_it_looked() {
+fn a_page_ends_at_its_last_event_or_at_how_far_it_looked() {
     let (_database, mut client) = store();
     append(&mut client, "a-1", &events(4), None).unwrap();
     leave_a_hole(&mut client, 3);
-    let mut reader = Reader::new(3);
+    append(&mut client, "b-1", &events(1), None).unwrap();
+    let mut reader = Reader {
+        categories: vec!["a".to_owned()],
+        ..Reader::new(3)
+    };
     reader.read(&mut client).unwrap();
-    assert_eq!(reader.after, 3);
+    assert_eq!(reader.after, 3, "full");
     reader.read(&mut client).unwrap();
-    assert_eq!(
-        reader.after, 7,
-        "the hole behind the last event is passed too"
-    );
+    assert_eq!(reader.after, 8, "what follows the last match is passed too");
 }
 
 /// An event in the middle of a page may be the last one handled: each row says where to go on after itself.

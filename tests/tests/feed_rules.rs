@@ -303,6 +303,30 @@ fn a_sequence_that_caches_positions_is_refused_at_every_append() {
     assert_eq!(store.feed(), [first, second]);
 }
 
+/// Restored over a live store, the sequence would fill holes that readers have passed.
+#[test]
+fn a_sequence_that_was_set_back_is_refused_until_a_new_epoch() {
+    let mut store = Store::new();
+    for _ in 0..5 {
+        store.append_plainly();
+    }
+    store
+        .reader
+        .batch_execute("SELECT setval('mire.positions', 3)")
+        .unwrap();
+    refused(
+        append(&mut store.plain, "plain-1", &events(1), None),
+        "55000",
+    );
+    store
+        .reader
+        .batch_execute("SELECT mire.new_epoch()")
+        .unwrap();
+    let position = store.append_plainly();
+    assert!(position > 1_000_000_000_000, "{position}");
+    assert_eq!(store.feed(), [1, 2, 3, 4, 5, position]);
+}
+
 #[test]
 fn an_abandoned_append_ends_by_itself_and_the_feed_goes_on() {
     let mut store = Store::new();

@@ -178,21 +178,51 @@ fn wakeups(client: &mut Client, reader: &mut Reader, time: Duration) -> usize {
     wakeups
 }
 
+/// There is nothing to read: neither once nor, worse, at every look.
 #[test]
-fn an_aborted_append_at_the_tail_wakes_a_consumer_once() {
+fn an_aborted_append_at_the_tail_wakes_nobody() {
     let database = shared().fresh_database().unwrap();
     let [mut writer, mut client] = [(); 2].map(|()| connect(&database.url));
     append(&mut writer, "a-1", &events(1), None).unwrap();
     let mut reader = Reader::new(100);
-    reader.read(&mut client).unwrap();
-    writer.batch_execute("BEGIN").unwrap();
-    append(&mut writer, "a-1", &events(5), None).unwrap();
-    writer.batch_execute("ROLLBACK").unwrap();
     let time = Duration::from_millis(700);
     assert_eq!(wakeups(&mut client, &mut reader, time), 1);
-    assert_eq!(reader.after, 6);
-    assert_eq!(reader.seen.len(), 1);
+    abort(&mut writer);
     assert_eq!(wakeups(&mut client, &mut reader, time), 0);
+    append(&mut writer, "a-1", &events(1), None).unwrap();
+    assert_eq!(wakeups(&mut client, &mut reader, time), 1);
+    assert_eq!((reader.after, reader.seen.len()), (7, 2));
+}
+
+fn abort(writer: &mut Client) {
+    writer.batch_execute("BEGIN").unwrap();
+    append(writer, "a-1", &events(5), None).unwrap();
+    writer.batch_execute("ROLLBACK").unwrap();
+}
+
+/// To find out that an aborted append is no news it has to look at the log, once.
+#[test]
+fn after_an_aborted_append_a_waiting_session_sleeps_on_without_a_snapshot() {
+    let database = shared().fresh_database().unwrap();
+    let mut client = connect(&database.url);
+    append(&mut client, "a-1", &events(1), None).unwrap();
+    let waiter = Waiter::start(&database.url, 1, LONG);
+    for _ in 0..20 {
+        abort(&mut client);
+    }
+    let idle = format!(
+        "SELECT backend_xmin IS NULL AND backend_xid IS NULL FROM pg_stat_activity WHERE pid = {}",
+        waiter.pid
+    );
+    wait_until("it holds no snapshot", || value(&mut client, &idle));
+    for _ in 0..100 {
+        assert!(
+            value::<bool>(&mut client, &idle),
+            "it takes snapshots all the time"
+        );
+    }
+    append(&mut client, "a-1", &events(1), None).unwrap();
+    assert_eq!(waiter.ends_at_once().unwrap(), 102);
 }
 
 /// The sequence has moved, the safe position has not: waking for the former would spin until the append ends.
