@@ -7,7 +7,7 @@
 //! | [`positions`] | reads the position sequence without a privilege or a snapshot |
 //! | [`in_flight`] | in-flight positions as heavyweight locks: the ground the feed stands on |
 //! | [`durability`] | keeps a transaction from being acknowledged before it is durable |
-//! | [`wait`] | `CALL mire.wait_for_events(…)`: sleeps without a snapshot |
+//! | [`wait`] | `CALL mire.wait_for_events(…)`, `CALL mire.wait_for_checkpoint(…)`: sleep without a snapshot |
 //! | [`being_inserted`] | whether somebody is just inserting a name, without waiting for them |
 //! | [`erase`] | the one way past the append-only triggers |
 //! | [`drop_guard`] | refuses to drop a log by accident |

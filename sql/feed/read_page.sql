@@ -1,21 +1,22 @@
--- read_page: the core of read_all: settled events after a position, in position order, each with the
+-- read_page: the core of read_all and fetch_events: settled events after a position, in position order, each with the
 -- position to go on from; one row with position NULL when nothing matched. The caller has taken `settled` before, in a
 -- statement of its own.
 -- Locks: nothing.   Raises: nothing.
 --
--- What the filter leaves out is looked at too, so a filter by type looks at no more than mire.scan_budget index entries;
+-- What the filter leaves out is looked at too, so a filter (by type, partition or stream) looks at no more than mire.scan_budget index entries;
 -- where that ended is asked for only when the page did not fill (the last row's CASE). Page and end come from one
 -- snapshot (one statement, and scan_end is STABLE): events erased in between would move the end past unread ones. The
 -- LEFT JOIN gives the one row that says how far an empty page has looked.
 CREATE FUNCTION mire_internal.read_page(
-  after_position bigint, settled bigint, max_count integer, categories text[], types text[])
+  after_position bigint, settled bigint, max_count integer, categories text[], types text[],
+  partitions integer DEFAULT 1, partition integer DEFAULT 0, held_back bigint[] DEFAULT NULL)
 RETURNS SETOF mire.feed_event
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
 DECLARE
   budget bigint;
   current_epoch bigint;
 BEGIN
-  IF types IS NOT NULL THEN
+  IF types IS NOT NULL OR partitions > 1 OR held_back IS NOT NULL THEN
     budget := mire_internal.setting('scan_budget');
   END IF;
   SELECT s.epoch INTO current_epoch FROM mire.store AS s;
@@ -37,6 +38,8 @@ BEGIN
                        ORDER BY e.position
                        LIMIT budget) AS l
                WHERE (types IS NULL OR l.type = ANY (types))
+                 AND (partitions = 1 OR l.stream_no % partitions = partition)
+                 AND (held_back IS NULL OR l.stream_no <> ALL (held_back))
                ORDER BY l.position
                LIMIT max_count) AS p ON true;
   ELSE
@@ -52,10 +55,13 @@ BEGIN
               SELECT l.*
                 FROM (SELECT e.* FROM (%s) AS e ORDER BY e.position LIMIT $5) AS l
                WHERE ($7 IS NULL OR l.type = ANY ($7))
+                 AND ($8 = 1 OR l.stream_no %% $8 = $9)
+                 AND ($10 IS NULL OR l.stream_no <> ALL ($10))
                ORDER BY l.position
                LIMIT $4) AS p ON true
       $query$, mire_internal.merged_scan(cardinality(categories)))
-      USING after_position, settled, categories, max_count, budget, current_epoch, types;
+      USING after_position, settled, categories, max_count, budget, current_epoch, types, partitions, partition,
+            held_back;
   END IF;
 END
 $$;

@@ -1,53 +1,17 @@
 -- acquire_lease: takes the lease on a resource if it is free, expired, or held under the same holder's name. Every
 -- acquire gets a new fence, larger than all before; two processes that share a holder's name never share one.
 -- Locks: the lease's row (UPDATE), until commit, without waiting: a holder whose transaction has asserted the lease
--- keeps it until that transaction ends. (lock_timeout is for two first acquires at the same instant.)
--- Raises: MI004 for a bad name; 22023 for a ttl outside 10 ms to 1 day; 55P03 in that instant, 40001 in REPEATABLE READ.
+-- keeps it until that transaction ends.
+-- Raises: MI004 for a bad name; 22023 for a ttl outside 10 ms to 1 day; 55P03 and 40001 as take_lease.
 CREATE FUNCTION mire.acquire_lease(resource text, holder text, ttl interval)
 RETURNS mire.lease_result
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 SET search_path = pg_catalog, mire, pg_temp
-SET lock_timeout = '100ms'
 AS $$
-DECLARE
-  result mire.lease_result;
 BEGIN
   PERFORM mire_internal.check_name('resource', resource);
   PERFORM mire_internal.check_name('holder', holder);
-  ttl := mire_internal.check_ttl(ttl);
-  PERFORM mire_internal.make_durable();
-
-  -- Made expired, so that first and later acquires go the same way: lock, look, draw a fence.
-  IF NOT EXISTS (SELECT FROM mire.leases AS l WHERE l.resource = acquire_lease.resource)
-     AND NOT mire_internal.being_inserted('leases', 'leases_pkey', resource) THEN
-    INSERT INTO mire.leases (resource, fence, ttl, acquired_at, expires_at)
-    VALUES (acquire_lease.resource, 0, acquire_lease.ttl, '-infinity', '-infinity')
-    ON CONFLICT ON CONSTRAINT leases_pkey DO NOTHING;
-  END IF;
-
-  -- Locked only when it can be taken: a challenger's open transaction must not keep the holder from renewing.
-  PERFORM FROM mire.leases AS l
-    WHERE l.resource = acquire_lease.resource
-      AND (l.expires_at <= clock_timestamp() OR l.holder = acquire_lease.holder)
-      FOR UPDATE SKIP LOCKED;
-  IF FOUND THEN
-    UPDATE mire.leases AS l
-       SET holder = acquire_lease.holder,
-           -- Above its predecessor even if the sequence was set back.
-           fence = greatest(nextval('mire.fences'), l.fence + 1),
-           ttl = acquire_lease.ttl,
-           acquired_at = clock_timestamp(),
-           expires_at = clock_timestamp() + acquire_lease.ttl
-     WHERE l.resource = acquire_lease.resource
-    RETURNING true, l.fence, l.holder, l.expires_at INTO result;
-    RETURN result;
-  END IF;
-
-  SELECT l.holder, l.expires_at INTO result.holder, result.expires_at
-    FROM mire.leases AS l
-   WHERE l.resource = acquire_lease.resource;
-  result.acquired := false;
-  RETURN result;
+  RETURN mire_internal.take_lease(resource, holder, ttl);
 END
 $$;
 COMMENT ON FUNCTION mire.acquire_lease(text, text, interval) IS

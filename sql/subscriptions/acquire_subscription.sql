@@ -1,0 +1,33 @@
+-- acquire_subscription: takes the lease on a partition, as acquire_lease does, and tells where to go on.
+-- Locks: the lease's row and the checkpoint's, until commit, without waiting for a holder.
+-- Raises: 42704, MI004, 22023.
+CREATE FUNCTION mire.acquire_subscription(name text, partition integer, holder text, ttl interval)
+RETURNS mire.subscription_lease
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+SET search_path = pg_catalog, mire, pg_temp
+AS $$
+DECLARE
+  subscription mire.subscriptions := mire_internal.find_subscription(name, partition);
+  lease mire.lease_result;
+  result mire.subscription_lease;
+BEGIN
+  PERFORM mire_internal.check_name('holder', holder);
+  lease := mire_internal.take_lease(
+    mire_internal.partition_resource(name, subscription.generation, partition), holder, ttl);
+  IF lease.acquired THEN
+    -- What was handed out to a former holder is handed out again.
+    UPDATE mire.checkpoints AS c
+       SET fence = lease.fence, handed_out = c.checkpoint
+     WHERE c.name = acquire_subscription.name AND c.generation = subscription.generation
+       AND c.partition = acquire_subscription.partition;
+  END IF;
+  SELECT lease.acquired, lease.fence, c.checkpoint, lease.holder, lease.expires_at, s.epoch INTO result
+    FROM mire.checkpoints AS c, mire.store AS s
+   WHERE c.name = acquire_subscription.name AND c.generation = subscription.generation
+     AND c.partition = acquire_subscription.partition;
+  RETURN result;
+END
+$$;
+COMMENT ON FUNCTION mire.acquire_subscription(text, integer, text, interval) IS
+'Takes a partition (from 0) of a subscription for ttl (10 ms to 1 day), if nobody else holds it; never waits. Gives the '
+'fence for fetch_events and checkpoint, the checkpoint, and the epoch: stop when it is not the one you know. Raises 42704';

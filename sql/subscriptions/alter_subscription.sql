@@ -1,0 +1,78 @@
+-- alter_subscription: changes a definition on purpose. A new filter holds from each checkpoint on. A new number of
+-- partitions takes over once every old partition has reached a common stop position, so that no stream is handled by two.
+-- Locks: the subscription's row, until commit.
+-- Raises: 42704, MI004, 22023; 55000 while an earlier change of the number of partitions is still under way.
+CREATE FUNCTION mire.alter_subscription(
+  name text, categories text[] DEFAULT NULL, types text[] DEFAULT NULL, partitions integer DEFAULT 1)
+RETURNS void
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+SET search_path = pg_catalog, mire, pg_temp
+AS $$
+DECLARE
+  current mire.subscriptions;
+BEGIN
+  PERFORM mire_internal.check_partitions(partitions);
+  SELECT s.* INTO current FROM mire.subscriptions AS s WHERE s.name = alter_subscription.name FOR UPDATE;
+  IF NOT FOUND THEN
+    PERFORM mire_internal.raise_no_subscription(name);
+  ELSIF current.stop_position IS NOT NULL AND current.next_partitions <> partitions THEN
+    RAISE EXCEPTION USING
+      ERRCODE = 'object_not_in_prerequisite_state',
+      MESSAGE = format('subscription "%s" is still on its way to %s partitions', name, current.next_partitions),
+      DETAIL = jsonb_build_object('subscription', name, 'stop_position', current.stop_position)::text,
+      HINT = 'Wait until every partition has reached the stop position (see mire.subscription_status).';
+  END IF;
+
+  UPDATE mire.subscriptions AS s
+     SET categories = mire_internal.filter_of('categories', alter_subscription.categories),
+         types = mire_internal.filter_of('types', alter_subscription.types)
+   WHERE s.name = alter_subscription.name;
+  IF current.stop_position IS NULL AND current.partitions <> partitions THEN
+    -- No partition has been handed out more than the head, so each can still stop there.
+    UPDATE mire.subscriptions AS s
+       SET next_partitions = alter_subscription.partitions, stop_position = mire_internal.head_position()
+     WHERE s.name = alter_subscription.name;
+    PERFORM mire_internal.close_generation(name);
+  END IF;
+END
+$$;
+COMMENT ON FUNCTION mire.alter_subscription(text, text[], text[], integer) IS
+'Gives a subscription a new definition (all three parts, as in create_subscription). Another number of partitions takes '
+'over when all old ones have reached a common stop position. For admins. Raises 42704, 55000';
+
+-- close_generation: when every partition has reached the stop position, the next generation begins there.
+-- Skips when somebody else is just looking: a later fetch comes by again.
+CREATE FUNCTION mire_internal.close_generation(name text)
+RETURNS void LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
+DECLARE
+  subscription mire.subscriptions;
+BEGIN
+  SELECT s.* INTO subscription
+    FROM mire.subscriptions AS s
+   WHERE s.name = close_generation.name AND s.stop_position IS NOT NULL
+     FOR UPDATE SKIP LOCKED;
+  IF NOT FOUND OR EXISTS (
+    SELECT FROM mire.checkpoints AS c
+     WHERE c.name = close_generation.name AND c.generation = subscription.generation
+       AND c.checkpoint < subscription.stop_position) THEN
+    RETURN;
+  END IF;
+  UPDATE mire.subscriptions AS s
+     SET partitions = s.next_partitions, generation = s.generation + 1, next_partitions = NULL, stop_position = NULL
+   WHERE s.name = close_generation.name
+  RETURNING s.* INTO subscription;
+  PERFORM mire_internal.open_generation(subscription,
+    (SELECT max(c.checkpoint) FROM mire.checkpoints AS c WHERE c.name = close_generation.name));
+  DELETE FROM mire.checkpoints AS c WHERE c.name = close_generation.name AND c.generation < subscription.generation;
+  PERFORM mire_internal.forget_leases(name, subscription.generation);
+END
+$$;
+
+-- forget_leases: deletes the leases of a subscription's partitions up to before a generation. Fences come from one
+-- sequence, so they keep growing.
+CREATE FUNCTION mire_internal.forget_leases(name text, before_generation integer)
+RETURNS void LANGUAGE sql VOLATILE PARALLEL UNSAFE AS $$
+  DELETE FROM mire.leases AS l
+   WHERE l.resource >= '$subscription/' || name || '/' AND l.resource < '$subscription/' || name || '0'
+     AND split_part(substr(l.resource, length('$subscription/' || name || '/') + 1), '/', 1)::integer < before_generation
+$$;

@@ -1,0 +1,89 @@
+-- fetch_parked: the events of those parked streams of a partition that an operator wants handled again, in order, up to
+-- what fetch_events has handed out (what comes after is held back until they are through).
+-- Locks: the checkpoint's row, until commit.   Raises: MI003, 42704, 22023.
+CREATE FUNCTION mire.fetch_parked(name text, partition integer, fence bigint, max_count integer DEFAULT 1000)
+RETURNS SETOF mire.parked_event
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+SET search_path = pg_catalog, mire, pg_temp
+AS $$
+DECLARE
+  subscription mire.subscriptions := mire_internal.find_subscription(name, partition);
+  progress mire.checkpoints;
+BEGIN
+  PERFORM mire_internal.check_count('max_count', max_count);
+  PERFORM mire_internal.hold_partition(
+    mire_internal.partition_resource(name, subscription.generation, partition), fence);
+  progress := mire_internal.lock_progress(name, subscription.generation, partition, fence);
+  RETURN QUERY
+    SELECT s.stream, e.position, e.version, e.event_id, e.type, e.recorded_at, e.data, e.metadata
+      FROM mire.parked_events AS p
+      JOIN mire.stream_heads AS s ON s.stream_no = p.stream_no
+     CROSS JOIN LATERAL mire_internal.parked_backlog(subscription, p.stream_no, p.position, progress.handed_out) AS e
+     WHERE p.name = fetch_parked.name AND p.retry AND p.stream_no % subscription.partitions = fetch_parked.partition
+     ORDER BY e.position
+     LIMIT max_count;
+  -- A stream without a backlog is through.
+  DELETE FROM mire.parked_events AS p
+   WHERE p.name = fetch_parked.name AND p.retry AND p.stream_no % subscription.partitions = fetch_parked.partition
+     AND NOT EXISTS (
+       SELECT FROM mire_internal.parked_backlog(subscription, p.stream_no, p.position, progress.handed_out));
+END
+$$;
+COMMENT ON FUNCTION mire.fetch_parked(text, integer, bigint, integer) IS
+'The events of parked streams that an operator has released (retry_parked, skip_parked), in order. Handle each, then call '
+'checkpoint_parked in the same transaction. Look here whenever subscription_status shows parked events. Raises MI003';
+
+-- checkpoint_parked: an event that fetch_parked gave is handled, in the caller's transaction.
+-- Locks: the lease's row (KEY SHARE), the checkpoint's and the parked event's, until commit.
+-- Raises: MI003 lease_lost; 42704 when that stream is not being retried; 22023.
+CREATE FUNCTION mire.checkpoint_parked(name text, partition integer, fence bigint, stream text, "position" bigint)
+RETURNS void
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+SET search_path = pg_catalog, mire, pg_temp
+AS $$
+DECLARE
+  subscription mire.subscriptions := mire_internal.find_subscription(name, partition);
+  progress mire.checkpoints;
+  parked mire.parked_events;
+BEGIN
+  PERFORM mire_internal.make_durable();
+  PERFORM mire.assert_lease(mire_internal.partition_resource(name, subscription.generation, partition), fence);
+  progress := mire_internal.lock_progress(name, subscription.generation, partition, fence);
+  SELECT p.* INTO parked
+    FROM mire.parked_events AS p
+   WHERE p.name = checkpoint_parked.name AND p.retry
+     AND p.stream_no = (SELECT s.stream_no FROM mire.stream_heads AS s WHERE s.stream = checkpoint_parked.stream)
+     AND p.stream_no % subscription.partitions = checkpoint_parked.partition
+     FOR UPDATE;
+  IF NOT FOUND THEN
+    PERFORM mire_internal.raise_not_parked(name, stream);
+  ELSIF checkpoint_parked.position IS NULL
+     OR checkpoint_parked.position NOT BETWEEN parked.position AND progress.handed_out THEN
+    PERFORM mire_internal.raise_out_of_range('position', format('from %s to %s', parked.position, progress.handed_out));
+  END IF;
+  UPDATE mire.parked_events AS p
+     SET position = checkpoint_parked.position + 1
+   WHERE p.name = checkpoint_parked.name AND p.stream_no = parked.stream_no;
+  DELETE FROM mire.parked_events AS p
+   WHERE p.name = checkpoint_parked.name AND p.stream_no = parked.stream_no
+     AND NOT EXISTS (
+       SELECT FROM mire_internal.parked_backlog(subscription, p.stream_no, p.position, progress.handed_out));
+END
+$$;
+COMMENT ON FUNCTION mire.checkpoint_parked(text, integer, bigint, text, bigint) IS
+'Tells that an event from fetch_parked is handled; with the last one the stream is free again. Raises MI003, 42704, 22023';
+
+-- parked_backlog: the events of a stream that a subscription still has to handle.
+CREATE FUNCTION mire_internal.parked_backlog(
+  subscription mire.subscriptions, stream_no bigint, from_position bigint, last_position bigint)
+RETURNS SETOF mire.events LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
+BEGIN
+  RETURN QUERY
+    SELECT e.*
+      FROM mire.events AS e
+     WHERE e.stream_no = parked_backlog.stream_no AND e.position BETWEEN from_position AND last_position
+       AND (subscription.categories IS NULL OR e.category = ANY (subscription.categories))
+       AND (subscription.types IS NULL OR e.type = ANY (subscription.types))
+     ORDER BY e.version;
+END
+$$;

@@ -1,0 +1,15 @@
+-- release_subscription: gives a partition back, so that another worker need not wait for its expiry.
+-- Locks: the lease's row, until commit.   Raises: 42704, 22023. False when it was not held any more.
+CREATE FUNCTION mire.release_subscription(name text, partition integer, fence bigint)
+RETURNS boolean
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+SET search_path = pg_catalog, mire, pg_temp
+AS $$
+DECLARE
+  subscription mire.subscriptions := mire_internal.find_subscription(name, partition);
+BEGIN
+  RETURN mire.release_lease(mire_internal.partition_resource(name, subscription.generation, partition), fence);
+END
+$$;
+COMMENT ON FUNCTION mire.release_subscription(text, integer, bigint) IS
+'Gives a partition back. False when this fence did not hold it any more';
