@@ -38,7 +38,7 @@ impl EventStore {
     ///
     /// # Errors
     /// [`is_invalid`](Error::is_invalid) for a bad name or ttl.
-    #[instrument(skip_all, fields(resource, holder), err)]
+    #[instrument(level = "debug", skip_all, fields(%resource, %holder), err(level = "debug"))]
     pub async fn acquire_lease(
         &self,
         resource: &str,
@@ -118,7 +118,7 @@ impl Lease {
     ///
     /// # Errors
     /// [`is_lease_lost`](Error::is_lease_lost) when it had been lost before.
-    #[instrument(skip_all, fields(resource = %self.resource, fence = self.fence), err)]
+    #[instrument(level = "debug", skip_all, fields(resource = %self.resource, fence = self.fence), err(level = "debug"))]
     pub async fn release(mut self) -> Result<()> {
         let _ = self.release.try_send(());
         if let Some(keeper) = self.keeper.take() {

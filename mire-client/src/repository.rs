@@ -121,7 +121,7 @@ impl<A: Aggregate> Repository<A> {
     /// [`SendError::Rejected`] by the command; [`SendError::Store`] for those of [`EventStore::load`] and
     /// [`EventStore::save`], a conflict after the last retry among them.
     // No `err`: a rejection is the domain's, and may say what belongs into no log.
-    #[instrument(skip_all, fields(category = A::CATEGORY, %id, retries))]
+    #[instrument(level = "debug", skip_all, fields(category = A::CATEGORY, %id, retries))]
     pub async fn send<C>(
         &self,
         id: impl Display,

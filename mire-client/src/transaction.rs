@@ -18,7 +18,8 @@ use crate::store::{
 /// A database transaction (READ COMMITTED) in which aggregates are loaded and saved beside the program's own SQL.
 ///
 /// Dropped without [`commit`](Self::commit) it rolls back. Keep it short: from its first append until its end it holds
-/// back the feed, and other writers of the same streams wait.
+/// back the feed, and other writers of the same streams wait; so does the program itself if it appends to them through the
+/// store meanwhile.
 ///
 /// ```no_run
 /// # use mire_client::{Aggregate, EventStore, EventData};
@@ -49,7 +50,7 @@ impl EventStore {
     ///
     /// # Errors
     /// [`ErrorKind::Connection`].
-    #[instrument(skip_all, err)]
+    #[instrument(level = "debug", skip_all, err(level = "debug"))]
     pub async fn begin(&self) -> Result<Transaction> {
         let conn = self.connector.pooled().await?;
         let mut transaction = Transaction { conn, open: true };
@@ -71,7 +72,7 @@ impl Transaction {
     ///
     /// # Errors
     /// Those of [`EventStore::load`].
-    #[instrument(skip_all, fields(category = A::CATEGORY, %id), err)]
+    #[instrument(level = "debug", skip_all, fields(category = A::CATEGORY, %id), err(level = "debug"))]
     pub async fn load<A: Aggregate>(&self, id: impl Display) -> Result<AggregateRoot<A>> {
         let root = load_on(&self.conn, &id, None).await?;
         root.ok_or_else(|| {
@@ -85,7 +86,7 @@ impl Transaction {
     ///
     /// # Errors
     /// Those of [`EventStore::load_or_default`].
-    #[instrument(skip_all, fields(category = A::CATEGORY, %id), err)]
+    #[instrument(level = "debug", skip_all, fields(category = A::CATEGORY, %id), err(level = "debug"))]
     pub async fn load_or_default<A: Aggregate>(
         &self,
         id: impl Display,
@@ -103,15 +104,11 @@ impl Transaction {
     ///
     /// # Errors
     /// Those of [`EventStore::load`].
-    #[instrument(skip_all, fields(category = A::CATEGORY, %id), err)]
+    #[instrument(level = "debug", skip_all, fields(category = A::CATEGORY, %id), err(level = "debug"))]
     pub async fn load_locked<A: Aggregate>(&self, id: impl Display) -> Result<AggregateRoot<A>> {
         let stream = stream_name::<A>(&id);
         // An append of no events changes nothing, and holds the stream.
-        let lock = AppendRequest {
-            stream: stream.clone(),
-            expected: ExpectedVersion::Exists,
-            events: Vec::new(),
-        };
+        let lock = AppendRequest::new(stream.clone(), ExpectedVersion::Exists, Vec::new())?;
         append_directly(&self.conn, &lock, Doing::InTransaction(&stream)).await?;
         self.load(id).await
     }
@@ -121,13 +118,9 @@ impl Transaction {
     ///
     /// # Errors
     /// Those of [`EventStore::save`]. After an error the transaction can only be rolled back.
-    #[instrument(skip_all, fields(stream = %root.stream(), events = root.pending().len()), err)]
+    #[instrument(level = "debug", skip_all, fields(stream = %root.stream(), events = root.pending().len()), err(level = "debug"))]
     pub async fn save<A: Aggregate>(&mut self, root: &mut AggregateRoot<A>) -> Result<Recorded> {
-        let request = AppendRequest {
-            stream: root.stream().to_owned(),
-            expected: ExpectedVersion::Exactly(root.version()),
-            events: root.to_new_events()?,
-        };
+        let request = AppendRequest::of(root)?;
         if request.events.is_empty() {
             return Ok(request.recorded(root.version(), None, false));
         }
@@ -141,18 +134,19 @@ impl Transaction {
     ///
     /// # Errors
     /// Those of [`EventStore::append`]. After an error the transaction can only be rolled back.
-    #[instrument(skip_all, fields(stream, events), err)]
+    #[instrument(
+        level = "debug",
+        skip_all,
+        fields(stream, events),
+        err(level = "debug")
+    )]
     pub async fn append(
         &mut self,
         stream: impl Into<String>,
         expected: ExpectedVersion,
         events: impl IntoIterator<Item = NewEvent>,
     ) -> Result<Recorded> {
-        let request = AppendRequest {
-            stream: stream.into(),
-            expected,
-            events: events.into_iter().collect(),
-        };
+        let request = AppendRequest::new(stream.into(), expected, events.into_iter().collect())?;
         let span = tracing::Span::current();
         span.record("stream", request.stream.as_str())
             .record("events", request.events.len());
@@ -164,7 +158,7 @@ impl Transaction {
     ///
     /// # Errors
     /// [`is_lease_lost`](Error::is_lease_lost) (MI003).
-    #[instrument(skip_all, fields(resource = lease.resource(), fence = lease.fence()), err)]
+    #[instrument(level = "debug", skip_all, fields(resource = lease.resource(), fence = lease.fence()), err(level = "debug"))]
     pub async fn assert_lease(&mut self, lease: &Lease) -> Result<()> {
         let (resource, fence) = (lease.resource(), lease.fence());
         let doing = Doing::InTransaction(resource);
@@ -188,7 +182,7 @@ impl Transaction {
     /// [`is_outcome_unknown`](Error::is_outcome_unknown) when the connection was lost before the answer came;
     /// otherwise nothing was committed. A transaction in which something failed before cannot be committed:
     /// [`ErrorKind::Database`] with SQLSTATE 25P02.
-    #[instrument(skip_all, err)]
+    #[instrument(level = "debug", skip_all, err(level = "debug"))]
     pub async fn commit(mut self) -> Result<()> {
         // A failed transaction's COMMIT answers "ROLLBACK", as if that were a success; the statement before it objects.
         let committed = self.conn.client().batch_execute("SELECT; COMMIT").await;
@@ -205,7 +199,7 @@ impl Transaction {
     ///
     /// # Errors
     /// [`ErrorKind::Connection`] when the connection was lost, which rolls back as well.
-    #[instrument(skip_all, err)]
+    #[instrument(level = "debug", skip_all, err(level = "debug"))]
     pub async fn rollback(mut self) -> Result<()> {
         let rolled_back = self.conn.client().batch_execute("ROLLBACK").await;
         self.over();

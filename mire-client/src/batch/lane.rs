@@ -61,7 +61,11 @@ impl Lane {
             match wire::send(conn, &group).instrument(span).await {
                 Ok(outcomes) => busy.extend(distribute(group, outcomes)),
                 Err(error) if lost_connection(&error) => {
-                    tracing::warn!(%error, items = group.len(), "connection lost in the middle of a batch");
+                    tracing::warn!(
+                        sqlstate = error.code().map(|c| c.code()),
+                        items = group.len(),
+                        "connection lost in the middle of a batch"
+                    );
                     self.conn = None;
                     losses += 1;
                     let survivors = still_safe(group);
@@ -121,7 +125,11 @@ fn refuse_or_halve(
             .into_iter()
             .for_each(|item| item.payload.give_up(Some(&error)));
     } else {
-        tracing::debug!(%error, items = group.len(), "batch refused as a whole: looking for the culprit");
+        tracing::debug!(
+            sqlstate = error.code().map(|c| c.code()),
+            items = group.len(),
+            "batch refused as a whole: looking for the culprit"
+        );
         halve(group, groups);
     }
 }

@@ -71,8 +71,11 @@ impl Connector {
 
     /// A connection of the caller's own.
     pub(crate) async fn private(&self) -> Result<Conn<PrivateConn>> {
-        let client = self.pool.manager().create().await.map_err(from_connect)?;
+        let manager = self.pool.manager();
+        let mut client = manager.create().await.map_err(from_connect)?;
         let prepared = self.prepares(&client).await?;
+        // The pool need not remember the statements of a connection that it does not manage.
+        manager.detach(&mut client);
         Ok(Conn {
             client: PrivateConn(client),
             prepared,

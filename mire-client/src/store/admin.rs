@@ -14,7 +14,7 @@ impl EventStore {
     /// # Errors
     /// [`is_not_found`](crate::Error::is_not_found), [`is_deleted`](crate::Error::is_deleted),
     /// [`is_conflict`](crate::Error::is_conflict).
-    #[instrument(skip_all, fields(stream), err)]
+    #[instrument(level = "debug", skip_all, fields(%stream), err(level = "debug"))]
     pub async fn delete_stream(&self, stream: &str, expected: ExpectedVersion) -> Result<i64> {
         let conn = self.connector.pooled().await?;
         let row = conn
@@ -33,7 +33,7 @@ impl EventStore {
     /// # Errors
     /// [`is_not_found`](crate::Error::is_not_found), [`is_deleted`](crate::Error::is_deleted),
     /// [`is_invalid`](crate::Error::is_invalid) unless `before_version` is from 2 to the version + 1.
-    #[instrument(skip_all, fields(stream, before_version), err)]
+    #[instrument(level = "debug", skip_all, fields(%stream, %before_version), err(level = "debug"))]
     pub async fn truncate_stream(&self, stream: &str, before_version: i64) -> Result<i64> {
         let conn = self.connector.pooled().await?;
         let row = conn

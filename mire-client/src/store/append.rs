@@ -48,6 +48,31 @@ pub(crate) struct AppendRequest {
 }
 
 impl AppendRequest {
+    pub(crate) fn new(
+        stream: String,
+        expected: ExpectedVersion,
+        events: Vec<NewEvent>,
+    ) -> Result<Self> {
+        match expected {
+            ExpectedVersion::Exactly(version) if version < 0 => {
+                Err(Error::new(ErrorKind::Invalid {
+                    reason: format!("no stream is ever at version {version}"),
+                }))
+            }
+            _ => Ok(Self {
+                stream,
+                expected,
+                events,
+            }),
+        }
+    }
+
+    /// Of an aggregate's pending events.
+    pub(crate) fn of<A: Aggregate>(root: &AggregateRoot<A>) -> Result<Self> {
+        let expected = ExpectedVersion::Exactly(root.version());
+        Self::new(root.stream().to_owned(), expected, root.to_new_events()?)
+    }
+
     pub(crate) fn recorded(
         &self,
         version: i64,
@@ -73,13 +98,9 @@ impl EventStore {
     /// [`is_deleted`](Error::is_deleted) (MI005), [`is_invalid`](Error::is_invalid) (MI004),
     /// [`is_busy`](Error::is_busy) when another transaction sits on the stream for too long (55P03),
     /// [`is_outcome_unknown`](Error::is_outcome_unknown) when the connection was lost and the database stays away.
-    #[instrument(skip_all, fields(stream = %root.stream(), events = root.pending().len()), err)]
+    #[instrument(level = "debug", skip_all, fields(stream = %root.stream(), events = root.pending().len()), err(level = "debug"))]
     pub async fn save<A: Aggregate>(&self, root: &mut AggregateRoot<A>) -> Result<Recorded> {
-        let request = AppendRequest {
-            stream: root.stream().to_owned(),
-            expected: ExpectedVersion::Exactly(root.version()),
-            events: root.to_new_events()?,
-        };
+        let request = AppendRequest::of(root)?;
         if request.events.is_empty() {
             return Ok(request.recorded(root.version(), None, false));
         }
@@ -97,18 +118,19 @@ impl EventStore {
     /// (MI002). At [`Any`](ExpectedVersion::Any) and [`Exists`](ExpectedVersion::Exists) a connection lost before the
     /// answer came is always an [unknown outcome](Error::is_outcome_unknown):
     /// [`find_recorded`](Self::find_recorded) may then help.
-    #[instrument(skip_all, fields(stream, events), err)]
+    #[instrument(
+        level = "debug",
+        skip_all,
+        fields(stream, events),
+        err(level = "debug")
+    )]
     pub async fn append(
         &self,
         stream: impl Into<String>,
         expected: ExpectedVersion,
         events: impl IntoIterator<Item = NewEvent>,
     ) -> Result<Recorded> {
-        let request = AppendRequest {
-            stream: stream.into(),
-            expected,
-            events: events.into_iter().collect(),
-        };
+        let request = AppendRequest::new(stream.into(), expected, events.into_iter().collect())?;
         let span = tracing::Span::current();
         span.record("stream", request.stream.as_str())
             .record("events", request.events.len());
@@ -122,20 +144,25 @@ impl EventStore {
         }
     }
 
-    /// An append without company. A lost connection is tried once more where that is safe.
+    /// An append without company. After a lost connection it is sent again where that is safe: idle connections of a pool
+    /// may all have died at once.
     async fn append_alone(&self, request: &AppendRequest) -> Result<Recorded> {
-        let conn = self.connector.pooled().await?;
-        let doing = Doing::Writing(&request.stream);
-        match append_directly(&conn, request, doing).await {
-            Err(e) if e.is_outcome_unknown() && request.expected.retry_is_safe() => {
-                drop(conn);
-                let Ok(conn) = self.connector.pooled().await else {
-                    return Err(e);
-                };
-                append_directly(&conn, request, doing).await
+        const MAX_LOSSES: usize = 3;
+        let mut lost = None;
+        for _ in 0..MAX_LOSSES {
+            let conn = match (self.connector.pooled().await, lost.take()) {
+                (Ok(conn), _) => conn,
+                (Err(_), Some(unknown)) => return Err(unknown),
+                (Err(error), None) => return Err(error),
+            };
+            match append_directly(&conn, request, Doing::Writing(&request.stream)).await {
+                Err(error) if error.is_outcome_unknown() && request.expected.retry_is_safe() => {
+                    lost = Some(error);
+                }
+                outcome => return outcome,
             }
-            outcome => outcome,
         }
+        Err(lost.unwrap_or_else(|| Error::new(ErrorKind::Closed)))
     }
 }
 
@@ -187,7 +214,7 @@ impl EventStore {
     ///
     /// # Errors
     /// [`ErrorKind::Connection`] and the database's own.
-    #[instrument(skip_all, fields(stream, depth), err)]
+    #[instrument(level = "debug", skip_all, fields(%stream, %depth), err(level = "debug"))]
     pub async fn find_recorded(&self, stream: &str, id: Uuid, depth: u32) -> Result<Option<i64>> {
         let depth = i32::try_from(depth).unwrap_or(i32::MAX);
         let conn = self.connector.pooled().await?;

@@ -20,7 +20,7 @@ impl EventStore {
     /// [`is_not_found`](Error::is_not_found) when its stream does not exist, [`is_deleted`](Error::is_deleted),
     /// [`is_decode`](Error::is_decode) when an event is none that the aggregate knows,
     /// [`is_hydration`](Error::is_hydration) when versions are missing (a truncated stream without a snapshot).
-    #[instrument(skip_all, fields(category = A::CATEGORY, %id), err)]
+    #[instrument(level = "debug", skip_all, fields(category = A::CATEGORY, %id), err(level = "debug"))]
     pub async fn load<A: Aggregate>(&self, id: impl Display) -> Result<AggregateRoot<A>> {
         found(self.load_any(&id, None).await?, &id)
     }
@@ -29,7 +29,7 @@ impl EventStore {
     ///
     /// # Errors
     /// Those of [`load`](Self::load), without "not found".
-    #[instrument(skip_all, fields(category = A::CATEGORY, %id), err)]
+    #[instrument(level = "debug", skip_all, fields(category = A::CATEGORY, %id), err(level = "debug"))]
     pub async fn load_or_default<A: Aggregate>(
         &self,
         id: impl Display,
@@ -45,7 +45,7 @@ impl EventStore {
     ///
     /// # Errors
     /// Those of [`load`](Self::load).
-    #[instrument(skip_all, fields(category = A::CATEGORY, %id), err)]
+    #[instrument(level = "debug", skip_all, fields(category = A::CATEGORY, %id), err(level = "debug"))]
     pub async fn load_snapshotted<A: Snapshot>(
         &self,
         id: impl Display,
@@ -57,7 +57,7 @@ impl EventStore {
     ///
     /// # Errors
     /// Those of [`load`](Self::load), without "not found".
-    #[instrument(skip_all, fields(category = A::CATEGORY, %id), err)]
+    #[instrument(level = "debug", skip_all, fields(category = A::CATEGORY, %id), err(level = "debug"))]
     pub async fn load_or_default_snapshotted<A: Snapshot>(
         &self,
         id: impl Display,

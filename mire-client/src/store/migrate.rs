@@ -31,7 +31,7 @@ impl EventStore {
     /// # Errors
     /// [`is_setup`](Error::is_setup) when the extension is missing, too old, too new, or not granted to this role; the
     /// message says what to run.
-    #[instrument(skip_all, err)]
+    #[instrument(level = "debug", skip_all, err(level = "debug"))]
     pub async fn info(&self) -> Result<StoreInfo> {
         handshake(&self.connector.pooled().await?).await
     }
@@ -40,7 +40,7 @@ impl EventStore {
     ///
     /// # Errors
     /// [`is_setup`](Error::is_setup); the message says what to run, and as whom.
-    #[instrument(skip_all, err)]
+    #[instrument(level = "debug", skip_all, err(level = "debug"))]
     pub async fn migrate(&self) -> Result<StoreInfo> {
         let conn = self.connector.pooled().await?;
         for statement in [calls::CREATE_EXTENSION, calls::UPDATE_EXTENSION] {

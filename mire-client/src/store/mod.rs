@@ -4,6 +4,7 @@ mod admin;
 mod append;
 mod builder;
 mod expected;
+mod feed;
 mod hydrate;
 mod load;
 mod migrate;
@@ -15,8 +16,9 @@ use std::sync::Arc;
 pub use append::Recorded;
 pub use builder::EventStoreBuilder;
 pub use expected::ExpectedVersion;
+pub use feed::{FeedEvent, FeedPage, ReadAll, SafePosition};
 pub use migrate::StoreInfo;
-pub use read::{FeedEvent, FeedPage, ReadAll, ReadStream, SafePosition};
+pub use read::ReadStream;
 
 pub(crate) use append::{AppendRequest, append_directly};
 pub(crate) use load::load_on;

@@ -16,7 +16,7 @@ impl EventStore {
     ///
     /// # Errors
     /// Those of [`save`](Self::save).
-    #[instrument(skip_all, fields(stream = %root.stream(), events = root.pending().len()), err)]
+    #[instrument(level = "debug", skip_all, fields(stream = %root.stream(), events = root.pending().len()), err(level = "debug"))]
     pub async fn save_snapshotted<A: Snapshot>(
         &self,
         root: &mut AggregateRoot<A>,
@@ -36,7 +36,7 @@ impl EventStore {
     /// # Errors
     /// [`is_invalid`](Error::is_invalid) when events are pending (a snapshot never runs ahead of the log),
     /// [`ErrorKind::Encode`] when the state cannot be JSON.
-    #[instrument(skip_all, fields(stream = %root.stream(), version = root.version()), err)]
+    #[instrument(level = "debug", skip_all, fields(stream = %root.stream(), version = root.version()), err(level = "debug"))]
     pub async fn take_snapshot<A: Snapshot>(&self, root: &AggregateRoot<A>) -> Result<bool> {
         if !root.pending().is_empty() {
             let reason = format!(
@@ -63,7 +63,7 @@ impl EventStore {
     ///
     /// # Errors
     /// The database's own.
-    #[instrument(skip_all, fields(category = A::CATEGORY, %id), err)]
+    #[instrument(level = "debug", skip_all, fields(category = A::CATEGORY, %id), err(level = "debug"))]
     pub async fn delete_snapshots<A: Snapshot>(&self, id: impl Display) -> Result<()> {
         let stream = stream_name::<A>(&id);
         let conn = self.connector.pooled().await?;

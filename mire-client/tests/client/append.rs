@@ -147,6 +147,14 @@ async fn bad_input_is_refused_and_writes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_negative_version_is_refused_and_not_taken_for_must_exist() {
+    let f = fixture().await;
+    let expected = ExpectedVersion::Exactly(-1);
+    let refused = f.store.append("note-1", expected, [note(1)]).await;
+    assert!(refused.unwrap_err().is_invalid());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_deleted_stream_takes_nothing_more() {
     let f = fixture().await;
     f.store

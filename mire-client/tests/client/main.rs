@@ -15,6 +15,7 @@ mod reading;
 mod setup;
 mod shared_commits;
 mod snapshots;
+mod spans;
 mod tls;
 mod transactions;
 mod upcasting;

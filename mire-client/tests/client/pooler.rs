@@ -79,3 +79,26 @@ async fn everything_works_through_a_pooler_in_transaction_mode() {
         lease.release().await.unwrap();
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn statements_get_names_on_a_direct_connection_only() {
+    let f = fixture().await;
+    let bouncer = f
+        .database
+        .cluster()
+        .pgbouncer(PoolMode::Transaction)
+        .unwrap();
+    for (url, named) in [
+        (f.database.url.clone(), true),
+        (bouncer.url(&f.database.name), false),
+    ] {
+        let store = EventStore::builder().url(url).pool_size(1).build().unwrap();
+        for _ in 0..2 {
+            store.stream_version("note-1").await.unwrap();
+        }
+        let client = store.pool().get().await.unwrap();
+        let count = "SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE '%mire.%'";
+        let rows = client.query_typed(count, &[]).await.unwrap();
+        assert_eq!(rows[0].get::<_, i64>(0) > 0, named);
+    }
+}
