@@ -33,15 +33,11 @@ pub unsafe extern "C-unwind" fn wait_for_checkpoint_wrapper(
             let checkpoint = || {
                 procedure::query_bigint(c"SELECT mire.subscription_checkpoint($1, $2)", arguments)
             };
-            // Raises 42704 for an unknown subscription, and 42501 when the caller may not ask.
-            checkpoint();
-            procedure::end_callers_snapshot();
+            // The first look raises 42704 for an unknown subscription, and 42501 when the caller may not ask.
             sleep::until(timeout, || {
-                if checkpoint() >= position {
-                    Look::Found
-                } else {
-                    Look::Quiet
-                }
+                let reached = checkpoint() >= position;
+                procedure::end_callers_snapshot();
+                if reached { Look::Found } else { Look::Quiet }
             });
             checkpoint()
         });

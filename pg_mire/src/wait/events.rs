@@ -45,6 +45,7 @@ pub unsafe extern "C-unwind" fn wait_for_events_wrapper(
                         return Look::Found;
                     }
                     looked = in_flight::last_settled().max(looked);
+                    procedure::end_callers_snapshot();
                 }
                 Look::Near
             });

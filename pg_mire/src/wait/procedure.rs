@@ -95,7 +95,8 @@ pub(super) unsafe fn connected<T>(work: impl FnOnce() -> T) -> T {
     }
 }
 
-/// Commits, which drops every snapshot; the transaction that follows has none until a query takes one.
+/// Commits, which drops every snapshot; the transaction that follows has none until a query takes one. A query makes the
+/// portal take one again that lasts, so this comes after each query that sleep follows.
 ///
 /// # Safety
 /// Within [`connected`].
