@@ -17,5 +17,6 @@ mod shared_commits;
 mod snapshots;
 mod spans;
 mod tls;
+mod torture;
 mod transactions;
 mod upcasting;
