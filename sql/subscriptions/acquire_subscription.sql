@@ -21,8 +21,8 @@ BEGIN
      WHERE c.name = acquire_subscription.name AND c.generation = subscription.generation
        AND c.partition = acquire_subscription.partition;
   END IF;
-  SELECT lease.acquired, lease.fence, c.checkpoint, lease.holder, lease.expires_at, s.epoch INTO result
-    FROM mire.checkpoints AS c, mire.store AS s
+  SELECT lease.acquired, lease.fence, c.checkpoint, lease.holder, lease.expires_at, subscription.epoch INTO result
+    FROM mire.checkpoints AS c
    WHERE c.name = acquire_subscription.name AND c.generation = subscription.generation
      AND c.partition = acquire_subscription.partition;
   RETURN result;

@@ -74,5 +74,8 @@ CREATE FUNCTION mire_internal.forget_leases(name text, before_generation integer
 RETURNS void LANGUAGE sql VOLATILE PARALLEL UNSAFE AS $$
   DELETE FROM mire.leases AS l
    WHERE l.resource >= '$subscription/' || name || '/' AND l.resource < '$subscription/' || name || '0'
-     AND split_part(substr(l.resource, length('$subscription/' || name || '/') + 1), '/', 1)::integer < before_generation
+     -- GENERATION/PARTITION and nothing else: "a/b" is another subscription's name.
+     AND CASE WHEN substr(l.resource, length('$subscription/' || name || '/') + 1) ~ '^[0-9]+/[0-9]+$'
+              THEN split_part(substr(l.resource, length('$subscription/' || name || '/') + 1), '/', 1)::integer < before_generation
+         END
 $$;

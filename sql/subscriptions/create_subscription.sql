@@ -18,9 +18,10 @@ BEGIN
   END IF;
   PERFORM mire_internal.make_durable();
 
-  INSERT INTO mire.subscriptions AS s (name, categories, types, starts_after, partitions)
+  INSERT INTO mire.subscriptions AS s (name, categories, types, starts_after, partitions, epoch)
   VALUES (create_subscription.name, mire_internal.filter_of('categories', categories),
-          mire_internal.filter_of('types', types), start, create_subscription.partitions)
+          mire_internal.filter_of('types', types), start, create_subscription.partitions,
+          (SELECT store.epoch FROM mire.store AS store))
   ON CONFLICT ON CONSTRAINT subscriptions_pkey DO NOTHING
   RETURNING s.* INTO wanted;
   IF FOUND THEN

@@ -36,6 +36,9 @@ BEGIN
   DELETE FROM mire.subscriptions AS s WHERE s.name = drop_subscription.name;
   known := FOUND;
   PERFORM mire_internal.forget_leases(name, 2147483647);
+  DELETE FROM mire.leases AS l
+   WHERE l.resource >= '$worker/' || name || '/' AND l.resource < '$worker/' || name || '0'
+     AND l.resource = mire_internal.worker_resource(name, l.holder);
   RETURN known;
 END
 $$;

@@ -10,6 +10,7 @@ CREATE TABLE mire.subscriptions (
   next_partitions integer,
   stop_position bigint,
   paused boolean NOT NULL DEFAULT false,
+  epoch bigint NOT NULL,
   created_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 COMMENT ON TABLE mire.subscriptions IS 'Definitions of subscriptions';
@@ -17,6 +18,8 @@ COMMENT ON COLUMN mire.subscriptions.starts_after IS 'The position it began afte
 COMMENT ON COLUMN mire.subscriptions.generation IS 'Counts changes of the number of partitions';
 COMMENT ON COLUMN mire.subscriptions.stop_position IS
 'While the number of partitions changes: this generation runs up to here, then next_partitions take over';
+
+COMMENT ON COLUMN mire.subscriptions.epoch IS 'The history its checkpoints belong to; confirm_epoch brings it up to the store''s';
 
 -- Apart from the lease: heartbeats and checkpoints do not touch each other's rows. No indexed column changes: HOT.
 CREATE TABLE mire.checkpoints (
