@@ -28,19 +28,20 @@ thread_local! {
 }
 
 #[pg_extern(sql = false)]
-fn begin_append(highest: i64) {
+fn begin_append() -> Option<i64> {
     durability::make_durable();
     settings::bound_idle_append();
-    hold_back_feed(highest);
+    hold_back_feed()
 }
 
-/// Takes the in-flight lock, unless this transaction has one already: its bound is lower, so it covers what follows.
+/// Takes the in-flight lock and gives its bound, unless this transaction has one already: that bound is lower, so it
+/// covers what follows.
 /// A savepoint that is rolled back takes its lock with it, hence the question to the lock manager.
-fn hold_back_feed(highest: i64) {
+fn hold_back_feed() -> Option<i64> {
     if TAKEN.get().is_some_and(|tag| held(&tag)) {
-        return;
+        return None;
     }
-    let bound = positions::head_for_append(highest).cast_unsigned();
+    let bound = positions::head_for_append().cast_unsigned();
     let tag = pg_sys::LOCKTAG {
         // SAFETY: set once when the backend connected.
         locktag_field1: unsafe { pg_sys::MyDatabaseId }.into(),
@@ -65,6 +66,7 @@ fn hold_back_feed(highest: i64) {
         pg_sys::CurrentResourceOwner = portal;
     }
     TAKEN.set(Some(tag));
+    Some(bound.cast_signed())
 }
 
 fn held(tag: &pg_sys::LOCKTAG) -> bool {

@@ -1,7 +1,6 @@
 //! Reads the position sequence from its page: no privilege is needed, no snapshot, no transaction id.
 #![allow(unsafe_code)]
 
-use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use crate::catalog::{self, OpenRelation};
@@ -44,10 +43,9 @@ pub(crate) fn head() -> i64 {
     read(catalog::relation(c"positions"))
 }
 
-/// [`head`], after two checks. Positions are handed out one by one: a cached one would be drawn outside of the lock of the
-/// transaction that uses it. And the sequence is not behind `highest`, the last event that the caller saw before: restored
-/// over a live store, it would fill holes that readers have passed.
-pub(crate) fn head_for_append(highest: i64) -> i64 {
+/// [`head`], after a check that positions are handed out one by one: a cached one would be drawn outside of the lock of the
+/// transaction that uses it.
+pub(crate) fn head_for_append() -> i64 {
     const ANUM_SEQCACHE: i16 = 7;
     let sequence = catalog::relation(c"positions");
     // SAFETY: the tuple is pinned until it is released, and seqcache is a bigint passed by value that is never NULL.
@@ -72,25 +70,10 @@ pub(crate) fn head_for_append(highest: i64) -> i64 {
             "mire.positions has CACHE {cache}, and the feed is only safe with CACHE 1: ALTER SEQUENCE mire.positions CACHE 1"
         );
     }
-    let head = read(sequence);
-    if head < highest {
-        behind(head, highest);
-    }
-    head
+    read(sequence)
 }
 
 #[pg_extern(sql = false)]
 fn head_position() -> i64 {
     head()
-}
-
-fn behind(head: i64, highest: i64) -> ! {
-    ErrorReport::new(
-        PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-        format!("the sequence mire.positions is at {head}, behind the log, which ends at {highest}"),
-        "begin_append",
-    )
-    .set_hint("It was set back, say by a restore over a live store. An admin's SELECT mire.new_epoch() jumps ahead of both.")
-    .report(PgLogLevel::ERROR);
-    unreachable!("an error was reported")
 }

@@ -45,8 +45,7 @@ BEGIN
     RETURN result;
   END IF;
 
-  PERFORM mire_internal.begin_append(
-    coalesce((SELECT e.position FROM mire.events AS e ORDER BY e.position DESC LIMIT 1), 0));
+  PERFORM mire_internal.check_positions(mire_internal.begin_append());
   IF total = 1 THEN
     INSERT INTO mire.events (position, stream_no, version, event_id, recorded_at, category, type, data, metadata)
     VALUES (nextval('mire.positions'), head.stream_no, result.version,
@@ -68,5 +67,28 @@ BEGIN
 
   UPDATE mire.stream_heads AS s SET version = result.version WHERE s.stream_no = head.stream_no;
   RETURN result;
+END
+$$;
+
+-- check_positions: that the sequence of positions is not behind the log: set back, say by a restore over a live store, it
+-- would fill holes that readers have passed. Looks above the sequence's value of a moment ago, where normally nothing is
+-- (so an open bulk append costs nothing here); what others have drawn since is at or below its value of now.
+-- Raises: 55000 when it is.
+CREATE FUNCTION mire_internal.check_positions(above bigint)
+RETURNS void LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
+DECLARE
+  beyond bigint;
+BEGIN
+  IF above IS NULL THEN
+    RETURN;
+  END IF;
+  SELECT e.position INTO beyond FROM mire.events AS e WHERE e.position > above ORDER BY e.position LIMIT 1;
+  IF beyond > mire_internal.head_position() THEN
+    RAISE EXCEPTION USING
+      ERRCODE = 'object_not_in_prerequisite_state',
+      MESSAGE = format('the sequence mire.positions is at %s, behind the log', mire_internal.head_position()),
+      DETAIL = jsonb_build_object('position', beyond)::text,
+      HINT = 'It was set back, say by a restore over a live store. An admin''s SELECT mire.new_epoch() jumps ahead of the log.';
+  END IF;
 END
 $$;
