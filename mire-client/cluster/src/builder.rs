@@ -50,7 +50,7 @@ impl Builder {
     /// Makes the cluster and waits until it accepts connections.
     ///
     /// # Errors
-    /// [`Error::NoServer`] and [`Error::NoExtension`] say what to install; otherwise the server's log is in the error.
+    /// [`NoServer`](crate::Error::NoServer) and [`NoExtension`](crate::Error::NoExtension) say what to install; otherwise the server's log is in the error.
     pub fn start(self) -> Result<Cluster> {
         let server = match self.server.clone() {
             Some(server) => server,
