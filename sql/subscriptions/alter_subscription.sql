@@ -1,6 +1,6 @@
 -- alter_subscription: changes a definition on purpose. A new filter holds from each checkpoint on. A new number of
 -- partitions takes over once every old partition has reached a common stop position, so that no stream is handled by two.
--- Locks: the subscription's row, until commit.
+-- Locks: the checkpoints' rows and the subscription's, until commit; waits for workers' transactions.
 -- Raises: 42704, MI004, 22023; 55000 while an earlier change of the number of partitions is still under way.
 CREATE FUNCTION mire.alter_subscription(
   name text, categories text[] DEFAULT NULL, types text[] DEFAULT NULL, partitions integer DEFAULT 1)
@@ -12,8 +12,9 @@ DECLARE
   current mire.subscriptions;
 BEGIN
   PERFORM mire_internal.check_partitions(partitions);
-  SELECT s.* INTO current FROM mire.subscriptions AS s WHERE s.name = alter_subscription.name FOR UPDATE;
-  IF NOT FOUND THEN
+  PERFORM mire_internal.make_durable();
+  current := mire_internal.lock_subscription(name);
+  IF current.name IS NULL THEN
     PERFORM mire_internal.raise_no_subscription(name);
   ELSIF current.stop_position IS NOT NULL AND current.next_partitions <> partitions THEN
     RAISE EXCEPTION USING
@@ -28,9 +29,13 @@ BEGIN
          types = mire_internal.filter_of('types', alter_subscription.types)
    WHERE s.name = alter_subscription.name;
   IF current.stop_position IS NULL AND current.partitions <> partitions THEN
-    -- No partition has been handed out more than the head, so each can still stop there.
+    -- No partition has been handed out more, and each can get there: a hole at the tail is not passed.
     UPDATE mire.subscriptions AS s
-       SET next_partitions = alter_subscription.partitions, stop_position = mire_internal.head_position()
+       SET next_partitions = alter_subscription.partitions,
+           stop_position = greatest(mire_internal.highest_settled(), (
+             SELECT max(c.handed_out)
+               FROM mire.checkpoints AS c
+              WHERE c.name = alter_subscription.name AND c.generation = current.generation))
      WHERE s.name = alter_subscription.name;
     PERFORM mire_internal.close_generation(name);
   END IF;
@@ -40,42 +45,69 @@ COMMENT ON FUNCTION mire.alter_subscription(text, text[], text[], integer) IS
 'Gives a subscription a new definition (all three parts, as in create_subscription). Another number of partitions takes '
 'over when all old ones have reached a common stop position. For admins. Raises 42704, 55000';
 
--- close_generation: when every partition has reached the stop position, the next generation begins there.
--- Skips when somebody else is just looking: a later fetch comes by again.
+-- close_generation: when every partition has reached the stop position, the next generation begins there. Nobody may be in
+-- the middle of a call then. It waits for them only briefly, because it comes with a checkpoint's row in its hands; a later
+-- fetch comes by again.
 CREATE FUNCTION mire_internal.close_generation(name text)
-RETURNS void LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
+RETURNS void LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+SET lock_timeout = '100ms'
+AS $$
 DECLARE
   subscription mire.subscriptions;
 BEGIN
+  IF mire_internal.is_behind_stop(name) THEN
+    RETURN;
+  END IF;
   SELECT s.* INTO subscription
     FROM mire.subscriptions AS s
    WHERE s.name = close_generation.name AND s.stop_position IS NOT NULL
-     FOR UPDATE SKIP LOCKED;
-  IF NOT FOUND OR EXISTS (
-    SELECT FROM mire.checkpoints AS c
-     WHERE c.name = close_generation.name AND c.generation = subscription.generation
-       AND c.checkpoint < subscription.stop_position) THEN
+     FOR NO KEY UPDATE SKIP LOCKED;
+  IF NOT FOUND THEN
+    RETURN;
+  END IF;
+  PERFORM FROM mire.checkpoints AS c
+    WHERE c.name = close_generation.name AND c.generation = subscription.generation
+    ORDER BY c.partition
+      FOR UPDATE;
+  IF mire_internal.is_behind_stop(name) THEN
     RETURN;
   END IF;
   UPDATE mire.subscriptions AS s
      SET partitions = s.next_partitions, generation = s.generation + 1, next_partitions = NULL, stop_position = NULL
    WHERE s.name = close_generation.name
   RETURNING s.* INTO subscription;
+  -- All the same, unless a reset went beyond the stop position.
   PERFORM mire_internal.open_generation(subscription,
     (SELECT max(c.checkpoint) FROM mire.checkpoints AS c WHERE c.name = close_generation.name));
   DELETE FROM mire.checkpoints AS c WHERE c.name = close_generation.name AND c.generation < subscription.generation;
   PERFORM mire_internal.forget_leases(name, subscription.generation);
+EXCEPTION
+  WHEN lock_not_available OR deadlock_detected THEN
+    NULL;
 END
 $$;
 
--- forget_leases: deletes the leases of a subscription's partitions up to before a generation. Fences come from one
--- sequence, so they keep growing.
+CREATE FUNCTION mire_internal.is_behind_stop(name text)
+RETURNS boolean LANGUAGE sql STABLE PARALLEL SAFE AS $$
+  SELECT EXISTS (
+    SELECT FROM mire.subscriptions AS s
+      JOIN mire.checkpoints AS c ON c.name = s.name AND c.generation = s.generation AND c.checkpoint < s.stop_position
+     WHERE s.name = is_behind_stop.name)
+$$;
+
+-- forget_leases: deletes the leases of a subscription's partitions up to before a generation, without waiting: one that
+-- somebody is just looking at means nothing without its checkpoint. Fences come from one sequence, so they keep growing.
+-- (Names may hold slashes: "a/b" is not a's.)
 CREATE FUNCTION mire_internal.forget_leases(name text, before_generation integer)
 RETURNS void LANGUAGE sql VOLATILE PARALLEL UNSAFE AS $$
+  WITH own AS MATERIALIZED (
+    SELECT l.resource, substr(l.resource, length('$subscription/' || name || '/') + 1) AS place
+      FROM mire.leases AS l
+     WHERE l.resource >= '$subscription/' || name || '/' AND l.resource < '$subscription/' || name || '0'
+       AND substr(l.resource, length('$subscription/' || name || '/') + 1) ~ '^[0-9]+/[0-9]+$'
+       FOR UPDATE SKIP LOCKED
+  )
   DELETE FROM mire.leases AS l
-   WHERE l.resource >= '$subscription/' || name || '/' AND l.resource < '$subscription/' || name || '0'
-     -- GENERATION/PARTITION and nothing else: "a/b" is another subscription's name.
-     AND CASE WHEN substr(l.resource, length('$subscription/' || name || '/') + 1) ~ '^[0-9]+/[0-9]+$'
-              THEN split_part(substr(l.resource, length('$subscription/' || name || '/') + 1), '/', 1)::integer < before_generation
-         END
+   USING own
+   WHERE l.resource = own.resource AND split_part(own.place, '/', 1)::integer < before_generation
 $$;

@@ -8,6 +8,8 @@ RETURNS SETOF mire.attended_partition
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 SET search_path = pg_catalog, mire, pg_temp
 AS $$
+DECLARE
+  due_partitions text[];
 BEGIN
   PERFORM mire_internal.check_name('worker', worker);
   ttl := mire_internal.check_ttl(ttl);
@@ -16,20 +18,20 @@ BEGIN
   END IF;
   PERFORM mire_internal.announce_worker(names, worker, ttl);
 
-  -- In the order of their names, as every other call that locks several.
-  PERFORM FROM mire.leases AS l
-     JOIN unnest(held_partitions, held_fences) AS held (resource, fence) ON held.resource = l.resource AND held.fence = l.fence
-    WHERE starts_with(l.resource, '$subscription/')
-      AND l.expires_at > clock_timestamp() AND l.expires_at - clock_timestamp() < attend_subscriptions.ttl * 2 / 3
-    ORDER BY l.resource
-      FOR NO KEY UPDATE OF l;
-  IF FOUND THEN
+  -- One that is locked is just being extended by a fetch, or taken over; the others' heartbeat does not wait for it.
+  SELECT array_agg(due.resource) INTO due_partitions
+    FROM (SELECT l.resource
+            FROM mire.leases AS l
+            JOIN unnest(held_partitions, held_fences) AS held (resource, fence)
+              ON held.resource = l.resource AND held.fence = l.fence
+           WHERE starts_with(l.resource, '$subscription/')
+             AND l.expires_at > clock_timestamp() AND l.expires_at - clock_timestamp() < attend_subscriptions.ttl * 2 / 3
+             FOR NO KEY UPDATE OF l SKIP LOCKED) AS due;
+  IF due_partitions IS NOT NULL THEN
     PERFORM mire_internal.make_durable();
     UPDATE mire.leases AS l
        SET expires_at = clock_timestamp() + attend_subscriptions.ttl, ttl = attend_subscriptions.ttl
-      FROM unnest(held_partitions, held_fences) AS held (resource, fence)
-     WHERE held.resource = l.resource AND held.fence = l.fence AND starts_with(l.resource, '$subscription/')
-       AND l.expires_at > clock_timestamp() AND l.expires_at - clock_timestamp() < attend_subscriptions.ttl * 2 / 3;
+     WHERE l.resource = ANY (due_partitions);
   END IF;
 
   RETURN QUERY

@@ -9,19 +9,17 @@ LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 SET search_path = pg_catalog, mire, pg_temp
 AS $$
 DECLARE
-  subscription mire.subscriptions := mire_internal.find_subscription(name, partition);
   progress mire.checkpoints;
 BEGIN
   PERFORM mire_internal.make_durable();
-  PERFORM mire.assert_lease(mire_internal.partition_resource(name, subscription.generation, partition), fence);
-  progress := mire_internal.lock_progress(name, subscription.generation, partition, fence);
+  progress := mire_internal.enter_partition(name, partition, fence, heartbeat => false);
   IF checkpoint.position IS NULL OR checkpoint.position NOT BETWEEN progress.checkpoint AND progress.handed_out THEN
     PERFORM mire_internal.raise_out_of_range('position',
       format('from %s (the checkpoint) to %s (handed out under this fence)', progress.checkpoint, progress.handed_out));
   END IF;
   UPDATE mire.checkpoints AS c
      SET checkpoint = checkpoint.position, checkpointed_at = clock_timestamp(), last_error = NULL, failed_at = NULL
-   WHERE c.name = checkpoint.name AND c.generation = subscription.generation AND c.partition = checkpoint.partition;
+   WHERE c.name = checkpoint.name AND c.generation = progress.generation AND c.partition = checkpoint.partition;
 END
 $$;
 COMMENT ON FUNCTION mire.checkpoint(text, integer, bigint, bigint) IS

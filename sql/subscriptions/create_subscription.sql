@@ -18,18 +18,25 @@ BEGIN
   END IF;
   PERFORM mire_internal.make_durable();
 
-  INSERT INTO mire.subscriptions AS s (name, categories, types, starts_after, partitions, epoch)
-  VALUES (create_subscription.name, mire_internal.filter_of('categories', categories),
-          mire_internal.filter_of('types', types), start, create_subscription.partitions,
-          (SELECT store.epoch FROM mire.store AS store))
-  ON CONFLICT ON CONSTRAINT subscriptions_pkey DO NOTHING
-  RETURNING s.* INTO wanted;
-  IF FOUND THEN
-    PERFORM mire_internal.open_generation(wanted, coalesce(start, mire.safe_position()));
-    RETURN true;
-  END IF;
+  LOOP
+    INSERT INTO mire.subscriptions AS s (name, categories, types, starts_after, partitions, epoch)
+    VALUES (create_subscription.name, mire_internal.filter_of('categories', categories),
+            mire_internal.filter_of('types', types), start, create_subscription.partitions,
+            (SELECT store.epoch FROM mire.store AS store))
+    ON CONFLICT ON CONSTRAINT subscriptions_pkey DO NOTHING
+    RETURNING s.* INTO wanted;
+    IF FOUND THEN
+      IF start > mire_internal.head_position() THEN
+        PERFORM mire_internal.raise_out_of_range('start', format('at most %s, the last one handed out', mire_internal.head_position()));
+      END IF;
+      PERFORM mire_internal.open_generation(wanted, coalesce(start, mire.safe_position()));
+      RETURN true;
+    END IF;
 
-  SELECT s.* INTO existing FROM mire.subscriptions AS s WHERE s.name = create_subscription.name;
+    SELECT s.* INTO existing FROM mire.subscriptions AS s WHERE s.name = create_subscription.name;
+    -- Dropped just now, if it is gone.
+    EXIT WHEN FOUND;
+  END LOOP;
   IF existing.categories IS DISTINCT FROM mire_internal.filter_of('categories', categories)
      OR existing.types IS DISTINCT FROM mire_internal.filter_of('types', types)
      OR existing.starts_after IS DISTINCT FROM start

@@ -1,5 +1,5 @@
 -- fetch_events: the next events of a partition, and the heartbeat of its lease, in one call.
--- Locks: the checkpoint's row and (when a third of the ttl has passed) the lease's, until commit.
+-- Locks: the lease's row (KEY SHARE) and the checkpoint's, until commit. Bounds the transaction's idle time by the ttl.
 -- Raises: MI003 lease_lost, MI007 feed_unsafe_here, 42704, 22023.
 CREATE FUNCTION mire.fetch_events(
   name text, partition integer, fence bigint, max_count integer DEFAULT 1000, after_position bigint DEFAULT NULL)
@@ -8,7 +8,7 @@ LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 SET search_path = pg_catalog, mire, pg_temp
 AS $$
 DECLARE
-  subscription mire.subscriptions := mire_internal.find_subscription(name, partition);
+  subscription mire.subscriptions;
   progress mire.checkpoints;
   held_back bigint[];
   from_position bigint;
@@ -16,10 +16,9 @@ DECLARE
   event mire.feed_event;
 BEGIN
   PERFORM mire_internal.check_count('max_count', max_count);
-  PERFORM mire_internal.hold_partition(
-    mire_internal.partition_resource(name, subscription.generation, partition), fence);
   PERFORM mire_internal.refuse_unsafe_feed();
-  progress := mire_internal.lock_progress(name, subscription.generation, partition, fence);
+  progress := mire_internal.enter_partition(name, partition, fence, heartbeat => true);
+  subscription := mire_internal.find_subscription(name, partition);
 
   from_position := coalesce(after_position, progress.checkpoint);
   IF from_position NOT BETWEEN progress.checkpoint AND progress.handed_out THEN
@@ -62,22 +61,3 @@ COMMENT ON FUNCTION mire.fetch_events(text, integer, bigint, integer, bigint) IS
 'fetch ahead), and the heartbeat of its lease. Rows as in read_all: go on after next_position; one row with position NULL '
 'when nothing matched. Then handle them and call checkpoint, in one transaction with the read model. Raises MI003 when '
 'the lease is lost, MI007, 42704, 22023';
-
--- lock_progress: locks a partition's checkpoint for its holder. Raises MI003 when the fence is not the current one.
-CREATE FUNCTION mire_internal.lock_progress(name text, generation integer, partition integer, fence bigint)
-RETURNS mire.checkpoints LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
-DECLARE
-  progress mire.checkpoints;
-BEGIN
-  SELECT c.* INTO progress
-    FROM mire.checkpoints AS c
-   WHERE c.name = lock_progress.name AND c.generation = lock_progress.generation
-     AND c.partition = lock_progress.partition
-     FOR NO KEY UPDATE;
-  IF NOT FOUND OR progress.fence IS DISTINCT FROM lock_progress.fence THEN
-    PERFORM mire_internal.raise_lease_lost(
-      mire_internal.partition_resource(name, generation, partition), fence, 'superseded, or the subscription was reset');
-  END IF;
-  RETURN progress;
-END
-$$;

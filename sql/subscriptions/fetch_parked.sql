@@ -1,19 +1,21 @@
 -- fetch_parked: the events of those parked streams of a partition that an operator wants handled again, in order, up to
--- what fetch_events has handed out (what comes after is held back until they are through).
--- Locks: the checkpoint's row, until commit.   Raises: MI003, 42704, 22023.
+-- what fetch_events has handed out (what comes after is held back until they are through). Nothing while paused.
+-- Locks: the lease's row (KEY SHARE) and the checkpoint's, until commit.   Raises: MI003, 42704, 22023.
 CREATE FUNCTION mire.fetch_parked(name text, partition integer, fence bigint, max_count integer DEFAULT 1000)
 RETURNS SETOF mire.parked_event
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 SET search_path = pg_catalog, mire, pg_temp
 AS $$
 DECLARE
-  subscription mire.subscriptions := mire_internal.find_subscription(name, partition);
+  subscription mire.subscriptions;
   progress mire.checkpoints;
 BEGIN
   PERFORM mire_internal.check_count('max_count', max_count);
-  PERFORM mire_internal.hold_partition(
-    mire_internal.partition_resource(name, subscription.generation, partition), fence);
-  progress := mire_internal.lock_progress(name, subscription.generation, partition, fence);
+  progress := mire_internal.enter_partition(name, partition, fence, heartbeat => true);
+  subscription := mire_internal.find_subscription(name, partition);
+  IF subscription.paused THEN
+    RETURN;
+  END IF;
   RETURN QUERY
     SELECT s.stream, e.position, e.version, e.event_id, e.type, e.recorded_at, e.data, e.metadata
       FROM mire.parked_events AS p
@@ -22,11 +24,7 @@ BEGIN
      WHERE p.name = fetch_parked.name AND p.retry AND p.stream_no % subscription.partitions = fetch_parked.partition
      ORDER BY e.position
      LIMIT max_count;
-  -- A stream without a backlog is through.
-  DELETE FROM mire.parked_events AS p
-   WHERE p.name = fetch_parked.name AND p.retry AND p.stream_no % subscription.partitions = fetch_parked.partition
-     AND NOT EXISTS (
-       SELECT FROM mire_internal.parked_backlog(subscription, p.stream_no, p.position, progress.handed_out));
+  PERFORM mire_internal.free_parked(subscription, progress, NULL);
 END
 $$;
 COMMENT ON FUNCTION mire.fetch_parked(text, integer, bigint, integer) IS
@@ -42,13 +40,13 @@ LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 SET search_path = pg_catalog, mire, pg_temp
 AS $$
 DECLARE
-  subscription mire.subscriptions := mire_internal.find_subscription(name, partition);
+  subscription mire.subscriptions;
   progress mire.checkpoints;
   parked mire.parked_events;
 BEGIN
   PERFORM mire_internal.make_durable();
-  PERFORM mire.assert_lease(mire_internal.partition_resource(name, subscription.generation, partition), fence);
-  progress := mire_internal.lock_progress(name, subscription.generation, partition, fence);
+  progress := mire_internal.enter_partition(name, partition, fence, heartbeat => false);
+  subscription := mire_internal.find_subscription(name, partition);
   SELECT p.* INTO parked
     FROM mire.parked_events AS p
    WHERE p.name = checkpoint_parked.name AND p.retry
@@ -64,14 +62,23 @@ BEGIN
   UPDATE mire.parked_events AS p
      SET position = checkpoint_parked.position + 1
    WHERE p.name = checkpoint_parked.name AND p.stream_no = parked.stream_no;
-  DELETE FROM mire.parked_events AS p
-   WHERE p.name = checkpoint_parked.name AND p.stream_no = parked.stream_no
-     AND NOT EXISTS (
-       SELECT FROM mire_internal.parked_backlog(subscription, p.stream_no, p.position, progress.handed_out));
+  PERFORM mire_internal.free_parked(subscription, progress, parked.stream_no);
 END
 $$;
 COMMENT ON FUNCTION mire.checkpoint_parked(text, integer, bigint, text, bigint) IS
-'Tells that an event from fetch_parked is handled; with the last one the stream is free again. Raises MI003, 42704, 22023';
+'Tells that an event from fetch_parked is handled; after the last one, once checkpoint has passed it too, the stream is free again. Raises MI003, 42704, 22023';
+
+-- free_parked: lets go of those parked streams (of one, if given) that are through: nothing of what was handed out is left to
+-- handle, and the checkpoint has passed what was handled. Before that a crash would have it handed out once more.
+CREATE FUNCTION mire_internal.free_parked(subscription mire.subscriptions, progress mire.checkpoints, only_stream bigint)
+RETURNS void LANGUAGE sql VOLATILE PARALLEL UNSAFE AS $$
+  DELETE FROM mire.parked_events AS p
+   WHERE p.name = subscription.name AND p.retry AND p.stream_no % subscription.partitions = progress.partition
+     AND (only_stream IS NULL OR p.stream_no = only_stream)
+     AND p.position - 1 <= progress.checkpoint
+     AND NOT EXISTS (
+       SELECT FROM mire_internal.parked_backlog(subscription, p.stream_no, p.position, progress.handed_out))
+$$;
 
 -- parked_backlog: the events of a stream that a subscription still has to handle.
 CREATE FUNCTION mire_internal.parked_backlog(

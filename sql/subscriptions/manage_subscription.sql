@@ -1,21 +1,26 @@
 -- reset_subscription: moves every checkpoint of a subscription, back or forward, and supersedes whoever is at work.
--- Locks: the checkpoints' rows, until commit.   Raises: 42704, 22023.
+-- Locks: the checkpoints' rows and the subscription's, until commit; waits for workers' transactions.
+-- Raises: 42704, 22023.
 CREATE FUNCTION mire.reset_subscription(name text, "position" bigint)
 RETURNS void
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 SET search_path = pg_catalog, mire, pg_temp
 AS $$
+DECLARE
+  subscription mire.subscriptions;
 BEGIN
-  PERFORM mire_internal.find_subscription(name, 0);
   PERFORM mire_internal.check_position('position', reset_subscription.position);
-  IF reset_subscription.position > mire_internal.head_position() THEN
+  subscription := mire_internal.lock_subscription(name);
+  IF subscription.name IS NULL THEN
+    PERFORM mire_internal.raise_no_subscription(name);
+  ELSIF reset_subscription.position > mire_internal.head_position() THEN
     PERFORM mire_internal.raise_out_of_range('position', format('at most %s, the last one handed out', mire_internal.head_position()));
   END IF;
   PERFORM mire_internal.make_durable();
   UPDATE mire.checkpoints AS c
      SET checkpoint = reset_subscription.position, handed_out = reset_subscription.position, fence = 0,
          checkpointed_at = clock_timestamp(), last_error = NULL, failed_at = NULL
-   WHERE c.name = reset_subscription.name;
+   WHERE c.name = reset_subscription.name AND c.generation = subscription.generation;
   DELETE FROM mire.parked_events AS p WHERE p.name = reset_subscription.name;
 END
 $$;
@@ -24,7 +29,7 @@ COMMENT ON FUNCTION mire.reset_subscription(text, bigint) IS
 'workers (their next call raises MI003). Empty the read model in the same transaction. For admins. Raises 42704, 22023';
 
 -- drop_subscription: forgets a subscription with its checkpoints and parked events. False when there was none.
--- Locks: its rows, until commit.   Raises: nothing.
+-- Locks: its rows, until commit; waits for workers' transactions.   Raises: nothing.
 CREATE FUNCTION mire.drop_subscription(name text)
 RETURNS boolean
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
@@ -33,12 +38,18 @@ AS $$
 DECLARE
   known boolean;
 BEGIN
+  PERFORM mire_internal.make_durable();
+  PERFORM mire_internal.lock_subscription(name);
   DELETE FROM mire.subscriptions AS s WHERE s.name = drop_subscription.name;
   known := FOUND;
   PERFORM mire_internal.forget_leases(name, 2147483647);
   DELETE FROM mire.leases AS l
-   WHERE l.resource >= '$worker/' || name || '/' AND l.resource < '$worker/' || name || '0'
-     AND l.resource = mire_internal.worker_resource(name, l.holder);
+   WHERE l.resource = ANY (ARRAY(
+           SELECT worker.resource
+             FROM mire.leases AS worker
+            WHERE worker.resource >= '$worker/' || name || '/' AND worker.resource < '$worker/' || name || '0'
+              AND worker.resource = mire_internal.worker_resource(name, worker.holder)
+              FOR UPDATE SKIP LOCKED));
   RETURN known;
 END
 $$;
@@ -51,6 +62,7 @@ COMMENT ON FUNCTION mire.drop_subscription(text) IS
 CREATE FUNCTION mire_internal.set_paused(name text, paused boolean)
 RETURNS void LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
 BEGIN
+  PERFORM mire_internal.make_durable();
   UPDATE mire.subscriptions AS s SET paused = set_paused.paused WHERE s.name = set_paused.name;
   IF NOT FOUND THEN
     PERFORM mire_internal.raise_no_subscription(name);

@@ -32,17 +32,59 @@ RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
   SELECT '$subscription/' || name || '/' || generation || '/' || partition
 $$;
 
--- hold_partition: extends the caller's lease on a partition when a third of it has passed, so that fetching is the
--- heartbeat and idle fetching hardly writes. Raises MI003 when it is lost.
-CREATE FUNCTION mire_internal.hold_partition(resource text, fence bigint)
-RETURNS void LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
+-- enter_partition: locks a partition for its holder, until commit: the lease (KEY SHARE) and then the checkpoint's row.
+-- Whoever has done so can rely on the subscription: its generation and stop position change only under a lock on every
+-- checkpoint's row (lock_subscription, close_generation); read them after this. With heartbeat the lease is extended when a
+-- third of it has passed, so that fetching is the heartbeat and idle fetching hardly writes.
+-- Raises MI003 when the lease is lost; 42704, 22023.
+CREATE FUNCTION mire_internal.enter_partition(name text, partition integer, fence bigint, heartbeat boolean)
+RETURNS mire.checkpoints LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
 DECLARE
-  lease record;
+  current CONSTANT integer := (mire_internal.find_subscription(name, partition)).generation;
+  held CONSTANT text := mire_internal.partition_resource(name, current, partition);
+  progress mire.checkpoints;
 BEGIN
-  SELECT l.fence, l.ttl, l.expires_at INTO lease FROM mire.leases AS l WHERE l.resource = hold_partition.resource;
-  IF NOT FOUND OR lease.fence IS DISTINCT FROM hold_partition.fence OR lease.expires_at <= clock_timestamp()
-     OR (lease.expires_at - clock_timestamp() < lease.ttl * 2 / 3 AND NOT mire.renew_lease(resource, fence, lease.ttl)) THEN
-    PERFORM mire_internal.raise_lease_lost(resource, fence, 'superseded, expired or released');
+  -- Before the checkpoint's row, as acquire does. It also bounds the transaction's idle time: whoever holds the row and
+  -- stalls would keep the partition for ever.
+  PERFORM mire.assert_lease(held, fence);
+  IF heartbeat THEN
+    PERFORM mire.renew_lease(held, enter_partition.fence, l.ttl)
+       FROM mire.leases AS l
+      WHERE l.resource = held AND l.expires_at - clock_timestamp() < l.ttl * 2 / 3;
   END IF;
+  SELECT c.* INTO progress
+    FROM mire.checkpoints AS c
+   WHERE c.name = enter_partition.name AND c.generation = current
+     AND c.partition = enter_partition.partition
+     FOR NO KEY UPDATE;
+  IF NOT FOUND OR progress.fence IS DISTINCT FROM enter_partition.fence THEN
+    PERFORM mire_internal.raise_lease_lost(held, fence, 'superseded, or the subscription was reset');
+  END IF;
+  RETURN progress;
+END
+$$;
+
+-- lock_subscription: locks a subscription for a change of it: the checkpoints of its generation, so that no worker is in the
+-- middle of a call, and then its own row. NULL when there is none.
+CREATE FUNCTION mire_internal.lock_subscription(name text)
+RETURNS mire.subscriptions LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
+DECLARE
+  subscription mire.subscriptions;
+BEGIN
+  LOOP
+    SELECT s.* INTO subscription FROM mire.subscriptions AS s WHERE s.name = lock_subscription.name;
+    IF NOT FOUND THEN
+      RETURN NULL;
+    END IF;
+    PERFORM FROM mire.checkpoints AS c
+      WHERE c.name = lock_subscription.name AND c.generation = subscription.generation
+      ORDER BY c.partition
+        FOR UPDATE;
+    -- None is left when the generation was closed meanwhile: look again.
+    IF FOUND THEN
+      SELECT s.* INTO subscription FROM mire.subscriptions AS s WHERE s.name = lock_subscription.name FOR UPDATE;
+      RETURN subscription;
+    END IF;
+  END LOOP;
 END
 $$;

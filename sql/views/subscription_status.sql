@@ -32,19 +32,22 @@ CREATE FUNCTION mire_internal.lag_of(
 LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
 DECLARE
   cap CONSTANT integer := 10000;
+  -- One index scan a category, as in read_page: one over all of them would walk the whole log for a rare one.
+  scan CONSTANT text := CASE
+    WHEN subscription.categories IS NULL THEN 'SELECT * FROM mire.events AS e WHERE e.position > $1 AND e.position <= $2'
+    ELSE mire_internal.merged_scan(cardinality(subscription.categories)) END;
 BEGIN
-  SELECT count(*) FILTER (WHERE looked.wanted), count(*) = cap,
-         min(looked.recorded_at) FILTER (WHERE looked.wanted)
+  EXECUTE format($query$
+      SELECT count(*) FILTER (WHERE looked.wanted), count(*) = $4, min(looked.recorded_at) FILTER (WHERE looked.wanted)
+        FROM (
+          SELECT e.recorded_at, e.stream_no %% $6 = $7 AND ($5 IS NULL OR e.type = ANY ($5)) AS wanted
+            FROM (%s) AS e
+           ORDER BY e.position
+           LIMIT $4) AS looked
+      $query$, scan)
     INTO events, is_a_minimum, oldest
-    FROM (
-      SELECT e.recorded_at,
-             e.stream_no % subscription.partitions = lag_of.partition
-               AND (subscription.types IS NULL OR e.type = ANY (subscription.types)) AS wanted
-        FROM mire.events AS e
-       WHERE e.position > after_position
-         AND (subscription.categories IS NULL OR e.category = ANY (subscription.categories))
-       ORDER BY e.position
-       LIMIT cap) AS looked;
+    USING after_position, 9223372036854775807, subscription.categories, cap, subscription.types, subscription.partitions,
+          partition;
 END
 $$;
 
