@@ -9,3 +9,4 @@ pub mod load;
 pub mod proxy;
 pub mod session;
 pub mod standby;
+pub mod subscription;
