@@ -141,6 +141,26 @@ pub enum ErrorKind {
         /// The epoch it met.
         to: i64,
     },
+    /// A subscription has not handled a position in time.
+    #[error(
+        "subscription {subscription:?} has not handled position {position} yet: it is at {checkpoint}"
+    )]
+    Behind {
+        /// The subscription.
+        subscription: String,
+        /// The position that was waited for.
+        position: i64,
+        /// What it has handled.
+        checkpoint: i64,
+    },
+    /// Events reached a projection in an order that no store may hand out: stop and find out why.
+    #[error("events of stream {stream:?} are out of order: {reason}")]
+    Disorder {
+        /// The stream.
+        stream: String,
+        /// What was expected and what came.
+        reason: String,
+    },
     /// The database is not ready for this client; the message says what to run.
     #[error("{reason}")]
     Setup {
@@ -292,10 +312,32 @@ impl Error {
         matches!(self.kind(), ErrorKind::Decode { .. })
     }
 
+    /// The event's type is none that the type asked for knows, or of a schema version it does not know.
+    pub(crate) fn is_unknown_event(&self) -> bool {
+        self.is_decode()
+            && self
+                .0
+                .source
+                .as_ref()
+                .is_some_and(|source| source.is::<crate::event::UnknownEvent>())
+    }
+
     /// The store's epoch has changed.
     #[must_use]
     pub fn is_epoch_changed(&self) -> bool {
         matches!(self.kind(), ErrorKind::EpochChanged { .. })
+    }
+
+    /// A subscription has not handled a position in time.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        matches!(self.kind(), ErrorKind::Behind { .. })
+    }
+
+    /// Events reached a projection out of order or with a gap.
+    #[must_use]
+    pub fn is_disorder(&self) -> bool {
+        matches!(self.kind(), ErrorKind::Disorder { .. })
     }
 
     /// The extension is missing, too old, or not granted to this role; the message says what to run.

@@ -7,6 +7,7 @@ mod error;
 mod event;
 mod json;
 mod lease;
+mod projection;
 mod repository;
 pub mod sqlstate;
 mod store;
@@ -22,6 +23,11 @@ pub use event::{EventData, EventKind, Metadata, NewEvent, OldEvent, RecordedEven
 pub use json::Json;
 pub use lease::Lease;
 pub use mire_client_derive::EventData;
+pub use projection::{
+    AnyHandler, Batch, BatchHandler, Handler, Incoming, OnFailure, PartitionStatus, Plain,
+    ProjectedEvent, ProjectionRunner, ProjectionRunnerBuilder, Raw, RetryPolicy, StartAt,
+    Subscription, Transactional, TransactionalHandler, UnknownEvents, UpTo, measure,
+};
 pub use repository::{Repository, SendError, Sent};
 pub use store::{
     EventStore, EventStoreBuilder, ExpectedVersion, FeedEvent, FeedPage, ReadAll, ReadStream,

@@ -28,6 +28,10 @@ pub const LOCK_NOT_AVAILABLE: &str = "55P03";
 pub(crate) const TOO_MANY_CONNECTIONS: &str = "53300";
 /// `read_only_sql_transaction`: most often a primary that has become a standby.
 pub(crate) const READ_ONLY: &str = "25006";
+/// `undefined_object`: no such subscription, or no such parked stream.
+pub const UNDEFINED_OBJECT: &str = "42704";
+/// `duplicate_object`: a subscription of that name exists with another definition.
+pub const DUPLICATE_OBJECT: &str = "42710";
 /// `undefined_function`.
 pub(crate) const UNDEFINED_FUNCTION: &str = "42883";
 /// `invalid_schema_name`.

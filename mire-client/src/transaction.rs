@@ -169,6 +169,10 @@ impl Transaction {
         Ok(())
     }
 
+    pub(crate) fn conn(&self) -> &Conn<Object> {
+        &self.conn
+    }
+
     /// The connection, for the program's own SQL in the same transaction. Leave `BEGIN`, `COMMIT` and `ROLLBACK` to
     /// this type; savepoints are fine.
     #[must_use]

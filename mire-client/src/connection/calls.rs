@@ -43,6 +43,48 @@ calls! {
         "SELECT released FROM mire.release_lease($1, $2) AS r (released)";
     ASSERT_LEASE(TEXT, INT8) =
         "SELECT FROM mire.assert_lease($1, $2)";
+    CREATE_SUBSCRIPTION(TEXT, TEXT_ARRAY, TEXT_ARRAY, INT8, INT4) =
+        "SELECT created FROM mire.create_subscription($1, $2, $3, $4, $5) AS c (created)";
+    ATTEND_SUBSCRIPTIONS(TEXT_ARRAY, TEXT, FLOAT8, TEXT_ARRAY, INT8_ARRAY) =
+        "SELECT name, partition, resource, holder, fence, extract(epoch FROM expires_in)::float8, workers, rank, paused, parked_ready, epoch, store_epoch FROM mire.attend_subscriptions($1, $2, make_interval(secs => $3), $4, $5)";
+    LEAVE_SUBSCRIPTIONS(TEXT_ARRAY, TEXT, TEXT_ARRAY, INT8_ARRAY) =
+        "SELECT FROM mire.leave_subscriptions($1, $2, $3, $4)";
+    ACQUIRE_SUBSCRIPTION(TEXT, INT4, TEXT, FLOAT8) =
+        "SELECT acquired, fence, checkpoint, epoch FROM mire.acquire_subscription($1, $2, $3, make_interval(secs => $4))";
+    RELEASE_SUBSCRIPTION(TEXT, INT4, INT8) =
+        "SELECT released FROM mire.release_subscription($1, $2, $3) AS r (released)";
+    ASSERT_SUBSCRIPTION(TEXT, INT4, INT8) =
+        "SELECT FROM mire.assert_subscription($1, $2, $3)";
+    FETCH_EVENTS(TEXT, INT4, INT8, INT4, INT8) =
+        "SELECT next_position, epoch, stream, position, version, event_id, type, recorded_at, data, metadata FROM mire.fetch_events($1, $2, $3, $4, $5)";
+    CHECKPOINT(TEXT, INT4, INT8, INT8) =
+        "SELECT FROM mire.checkpoint($1, $2, $3, $4)";
+    REPORT_FAILURE(TEXT, INT4, INT8, INT8, TEXT, INT4, TEXT) =
+        "SELECT FROM mire.report_failure($1, $2, $3, $4, $5, $6, $7)";
+    FETCH_PARKED(TEXT, INT4, INT8, INT4) =
+        "SELECT stream, position, version, event_id, type, recorded_at, data, metadata FROM mire.fetch_parked($1, $2, $3, $4)";
+    CHECKPOINT_PARKED(TEXT, INT4, INT8, TEXT, INT8) =
+        "SELECT FROM mire.checkpoint_parked($1, $2, $3, $4, $5)";
+    SUBSCRIPTION_CHECKPOINT(TEXT, TEXT) =
+        "SELECT checkpoint FROM mire.subscription_checkpoint($1, $2) AS c (checkpoint)";
+    WAIT_FOR_CHECKPOINT(TEXT, INT8, FLOAT8, TEXT) =
+        "CALL mire.wait_for_checkpoint($1, $2, make_interval(secs => $3), $4)";
+    SUBSCRIPTION_STATUS(TEXT) =
+        "SELECT partition, checkpoint, events_behind, lag_is_a_minimum, extract(epoch FROM time_behind)::float8, holder, paused, parked_streams, last_error FROM mire.subscription_status WHERE name = $1";
+    DROP_SUBSCRIPTION(TEXT) =
+        "SELECT dropped FROM mire.drop_subscription($1) AS d (dropped)";
+    RESET_SUBSCRIPTION(TEXT, INT8) =
+        "SELECT FROM mire.reset_subscription($1, $2)";
+    PAUSE_SUBSCRIPTION(TEXT) =
+        "SELECT FROM mire.pause_subscription($1)";
+    RESUME_SUBSCRIPTION(TEXT) =
+        "SELECT FROM mire.resume_subscription($1)";
+    RETRY_PARKED(TEXT, TEXT) =
+        "SELECT FROM mire.retry_parked($1, $2)";
+    SKIP_PARKED(TEXT, TEXT) =
+        "SELECT FROM mire.skip_parked($1, $2)";
+    CONFIRM_EPOCH(TEXT) =
+        "SELECT epoch FROM mire.confirm_epoch($1) AS c (epoch)";
     STORE_INFO() =
         "SELECT store_id, epoch, schema_version, extension_version FROM mire.store_info()";
     DELETE_STREAM(TEXT, INT8) =

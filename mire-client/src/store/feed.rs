@@ -229,13 +229,14 @@ async fn wait_once(conn: &impl Talk, after: i64, timeout: Duration) -> Result<Sa
     read().map_err(|e| from_driver(e, doing))
 }
 
-struct FeedRow {
-    next_position: i64,
-    epoch: i64,
-    event: Option<RecordedEvent>,
+/// A row of `read_all` or `fetch_events`.
+pub(crate) struct FeedRow {
+    pub(crate) next_position: i64,
+    pub(crate) epoch: i64,
+    pub(crate) event: Option<RecordedEvent>,
 }
 
-fn feed_row(row: &Row) -> Result<FeedRow> {
+pub(crate) fn feed_row(row: &Row) -> Result<FeedRow> {
     let read = || -> Result<_, tokio_postgres::Error> {
         Ok((
             row.try_get(0)?,

@@ -21,6 +21,7 @@ pub use migrate::StoreInfo;
 pub use read::ReadStream;
 
 pub(crate) use append::{AppendRequest, append_directly};
+pub(crate) use feed::feed_row;
 pub(crate) use load::load_on;
 
 use crate::batch::Batcher;
