@@ -4,9 +4,12 @@
 
 pub mod batch;
 pub mod feed;
+pub mod golden;
 pub mod hostile;
 pub mod load;
+pub mod plans;
 pub mod proxy;
 pub mod session;
+pub mod stall;
 pub mod standby;
 pub mod subscription;

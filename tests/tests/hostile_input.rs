@@ -15,7 +15,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
 
 /// What a call may be refused with, and why. docs/ERRORS.md has them all.
-const DOCUMENTED: [(&str, &str); 19] = [
+const DOCUMENTED: [(&str, &str); 21] = [
     ("MI001", "not at the expected version"),
     ("MI002", "must exist, and does not"),
     ("MI003", "a fence that holds no lease"),
@@ -24,7 +24,18 @@ const DOCUMENTED: [(&str, &str); 19] = [
     ("MI007", "a position that was never handed out"),
     ("22023", "a number or interval out of its range"),
     ("42501", "this role may not"),
-    ("42704", "grant_access to a role that is not there"),
+    (
+        "42704",
+        "a role, a subscription or a parked stream that is not there",
+    ),
+    (
+        "42710",
+        "a subscription that exists with another definition",
+    ),
+    (
+        "55000",
+        "a subscription that is on its way to another number of partitions",
+    ),
     ("57014", "statement_timeout: only while waiting for events"),
     // Postgres itself, before our function is called: the literal is none of its type.
     (
@@ -129,7 +140,8 @@ fn prepare(client: &mut Client) {
         .batch_execute(
             "SELECT mire.truncate_stream('truncated-1', 3), mire.delete_stream('gone-1'),
                     mire.save_snapshot('there-1', 2, 1, '{}'), mire.acquire_lease('there-1', 'me', '1 h');
-             CREATE ROLE friend; CREATE ROLE hostile LOGIN; SELECT mire.grant_access('hostile', 'admin')",
+             CREATE ROLE friend; CREATE ROLE hostile LOGIN; SELECT mire.grant_access('hostile', 'admin');
+             SELECT mire.create_subscription('feed', partitions => 2), mire.acquire_subscription('feed', 0, 'me', '1 h')",
         )
         .unwrap();
 }
@@ -163,7 +175,6 @@ fn code_of(result: Result<Vec<SimpleQueryMessage>, Error>) -> Result<String, Tes
 #[test]
 fn every_public_function_answers_hostile_input_or_refuses_it_by_the_book() {
     let long = std::env::var("MIRE_LONG").is_ok_and(|value| value == "1");
-    let cases = if long { 5_000 } else { 120 };
     let cluster = Cluster::start().unwrap();
     let mut observer = connect(&cluster.url("mire"));
     prepare(&mut observer);
@@ -180,6 +191,12 @@ fn every_public_function_answers_hostile_input_or_refuses_it_by_the_book() {
             .borrow_mut()
             .batch_execute(&format!("SET statement_timeout = '{timeout}'"))
             .unwrap();
+        // Without arguments there is nothing to vary.
+        let cases = match (routine.arguments.is_empty(), long) {
+            (true, _) => 3,
+            (false, true) => 5_000,
+            (false, false) => 80,
+        };
         let config = Config {
             cases,
             failure_persistence: None,
@@ -229,4 +246,13 @@ fn every_public_function_answers_hostile_input_or_refuses_it_by_the_book() {
         all.len(),
         tally.values().sum::<u32>()
     );
+}
+
+#[test]
+fn every_refusal_of_hostile_input_is_in_the_table_of_errors() {
+    let table = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/ERRORS.md");
+    let table = std::fs::read_to_string(table).unwrap();
+    for (code, reason) in DOCUMENTED {
+        assert!(table.contains(&format!("`{code}`")), "{code}: {reason}");
+    }
 }

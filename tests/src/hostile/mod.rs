@@ -40,6 +40,8 @@ pub fn coherent(name: &str, sql_type: &str) -> BoxedStrategy<String> {
         ("level", _) => scalars::level(),
         ("stream", _) => scalars::stream(),
         ("role", _) => scalars::role(),
+        ("name", "text") => scalars::subscription(),
+        ("fence" | "partition", _) => scalars::small(sql_type),
         _ => argument(sql_type),
     }
 }

@@ -36,6 +36,18 @@ pub(super) fn level() -> BoxedStrategy<String> {
     any_of(&["'reader'", "'writer'", "'admin'", "'owner'", "''", "NULL"])
 }
 
+pub(super) fn subscription() -> BoxedStrategy<String> {
+    prop_oneof![6 => any_of(&["'feed'", "'feed'", "'feed'", "'other'"]), 1 => text()].boxed()
+}
+
+/// Fences and partitions that may just be right.
+pub(super) fn small(sql_type: &str) -> BoxedStrategy<String> {
+    let cast = sql_type.to_owned();
+    any_of(&["0", "1", "1", "2", "3", "-1", "NULL"])
+        .prop_map(move |number| format!("{number}::{cast}"))
+        .boxed()
+}
+
 pub(super) fn role() -> BoxedStrategy<String> {
     any_of(&[
         "'friend'",
