@@ -1,6 +1,6 @@
 //! `cargo xtask test`: everything that must hold, on every version.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
@@ -42,8 +42,12 @@ pub(crate) fn run(target: &Target, options: &Options) -> Result<bool> {
             Ok(())
         });
         if let Some(server) = server.filter(|_| installed) {
+            let external = target.pg_config.is_some();
             report.tests(&format!("tests on {version}"), || {
-                tests(server, target.pg_config.is_some(), options)
+                tests(server, external, options)
+            });
+            report.step(&format!("server logs on {version}"), || {
+                clean(&logs(version))
             });
         }
     }
@@ -57,9 +61,7 @@ pub(crate) fn run(target: &Target, options: &Options) -> Result<bool> {
 
 /// One cluster serves all test processes; those that crash theirs start their own. All logs are looked through.
 fn tests(server: Server, external: bool, options: &Options) -> Result<Counts> {
-    let logs = root()
-        .join("target/test-logs")
-        .join(format!("pg{}", server.version()));
+    let logs = logs(server.version());
     if logs.exists() {
         std::fs::remove_dir_all(&logs).context("cannot remove the last run's logs")?;
     }
@@ -84,13 +86,7 @@ fn tests(server: Server, external: bool, options: &Options) -> Result<Counts> {
         nextest.env("MIRE_PG_BIN", bin);
     }
     let counts = count(&mut nextest)?;
-    drop(cluster);
-    let unclean = unclean(&logs)?;
-    ensure!(
-        unclean.is_empty(),
-        "servers logged what they must not:\n{}",
-        unclean.join("\n")
-    );
+    drop(cluster); // its log is kept now
     Ok(counts)
 }
 
@@ -114,15 +110,22 @@ fn nextest(options: &Options) -> Command {
     nextest
 }
 
-fn unclean(logs: &PathBuf) -> Result<Vec<String>> {
-    let mut found = Vec::new();
+/// Where the logs of all clusters of a run are kept.
+fn logs(version: u32) -> PathBuf {
+    root().join("target/test-logs").join(format!("pg{version}"))
+}
+
+/// No server may have logged what nobody expected.
+fn clean(logs: &Path) -> Result<()> {
+    let mut unclean = Vec::new();
     for entry in std::fs::read_dir(logs).context("cannot list the servers' logs")? {
         let path = entry?.path();
         if path.extension().is_some_and(|ext| ext == "log")
             && let Err(error) = mire_cluster::check_log_file(&path)
         {
-            found.push(format!("{}: {error}", path.display()));
+            unclean.push(format!("{}: {error}", path.display()));
         }
     }
-    Ok(found)
+    ensure!(unclean.is_empty(), "{}", unclean.join("\n"));
+    Ok(())
 }
