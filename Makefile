@@ -1,6 +1,6 @@
 # The tasks live in xtask/; `cargo xtask` lists them all.
 
-.PHONY: demo test test-long psql lint image
+.PHONY: demo test test-long psql lint image bench bench-quick
 
 demo: ## the main job on real input, in front of you
 	cargo xtask demo
@@ -19,3 +19,9 @@ lint: ## what `make test` checks without running anything
 
 image: ## build the Docker image and try it
 	cargo xtask image
+
+bench: ## beside the least that PostgreSQL can do, five rounds; writes docs/PERFORMANCE.md's table
+	cargo xtask bench
+
+bench-quick: ## the same, one round, nothing written
+	cargo xtask bench --quick

@@ -1,5 +1,6 @@
 //! The project's tasks: `cargo xtask` lists them.
 
+mod bench;
 mod cluster;
 mod demo;
 mod image;
@@ -95,6 +96,17 @@ enum Task {
         #[arg(long, value_enum, default_value_t)]
         engine: image::Engine,
     },
+    /// Measure against the least PostgreSQL can do, and write the table of docs/PERFORMANCE.md
+    Bench {
+        #[command(flatten)]
+        target: Target,
+        /// Each row once instead of five times; only print
+        #[arg(long)]
+        quick: bool,
+        /// Only rows whose id or description holds this text; only print
+        #[arg(long, value_name = "TEXT")]
+        only: Option<String>,
+    },
     /// Lint, then run every test on every version
     Test {
         #[command(flatten)]
@@ -146,6 +158,11 @@ fn perform(task: Task) -> Result<ExitCode> {
         Task::Demo { target, psql } => return Ok(demo::run(&target, psql)?.into()),
         Task::Lint { target } => return Ok(passed(lint::run(&target)?)),
         Task::Image { engine } => image::run(engine)?,
+        Task::Bench {
+            target,
+            quick,
+            only,
+        } => bench::run(&target, quick, only.as_deref())?,
         Task::Test {
             target,
             long,

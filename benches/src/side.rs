@@ -1,0 +1,82 @@
+//! [`Side`]: something that can be measured: ours, or what it is compared with.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use tokio::task::JoinSet;
+
+use crate::world::World;
+
+type Prepare = dyn Fn(Arc<World>) -> BoxFuture<'static, Result<Ready>> + Send + Sync;
+
+/// Something that can be measured, again and again.
+pub(crate) struct Side(Box<Prepare>);
+
+impl Side {
+    /// From a closure that connects, prepares statements, makes fresh streams and warms up: none of that is timed.
+    pub(crate) fn new<F, Fut>(prepare: F) -> Self
+    where
+        F: Fn(Arc<World>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Ready>> + Send + 'static,
+    {
+        Self(Box::new(move |world| prepare(world).boxed()))
+    }
+
+    pub(crate) async fn prepare(&self, world: &Arc<World>) -> Result<Ready> {
+        (self.0)(Arc::clone(world)).await
+    }
+}
+
+/// A side that is ready to go. Whatever `work` owns, its connections above all, is gone when it has ended.
+pub(crate) struct Ready {
+    pub(crate) work: BoxFuture<'static, Result<Work>>,
+    pub(crate) check: BoxFuture<'static, Result<()>>,
+}
+
+impl Ready {
+    /// `check` fails unless what `work` did is in the database as it should be.
+    pub(crate) fn new(
+        work: impl Future<Output = Result<Work>> + Send + 'static,
+        check: impl Future<Output = Result<()>> + Send + 'static,
+    ) -> Self {
+        Self {
+            work: work.boxed(),
+            check: check.boxed(),
+        }
+    }
+}
+
+/// What was done.
+pub(crate) struct Work {
+    /// In the row's unit: appended events, loads, …
+    pub(crate) operations: usize,
+    /// What it cost the server processes, where the row asks for that.
+    pub(crate) cpu: Option<Duration>,
+}
+
+impl Work {
+    pub(crate) fn of(operations: usize) -> Self {
+        Self {
+            operations,
+            cpu: None,
+        }
+    }
+}
+
+/// Runs tasks at the same time, each as a task of the runtime, and waits for all.
+pub(crate) async fn together<T, F>(tasks: impl IntoIterator<Item = F>) -> Result<Vec<T>>
+where
+    T: Send + 'static,
+    F: Future<Output = Result<T>> + Send + 'static,
+{
+    let mut set: JoinSet<_> = tasks.into_iter().collect();
+    let mut results = Vec::with_capacity(set.len());
+    while let Some(joined) = set.join_next().await {
+        results.push(joined.context("a task panicked")??);
+    }
+    Ok(results)
+}
