@@ -26,6 +26,9 @@ for signal in QUIT KILL; do
         left=$((left - 1)); sleep 0.05
     done
 done
+# A killed postmaster leaves its pid file, which names the shared memory it also leaves.
+segment=$(sed -n '7s/^ *[0-9][0-9]* *//p' "$1/data/postmaster.pid" 2>/dev/null)
+[ -n "$segment" ] && ipcrm -m $segment 2>/dev/null
 if [ -n "$2" ]; then
     name=$(basename "$1")
     cp "$1/expected" "$2/$name.expected" 2>/dev/null

@@ -35,6 +35,29 @@ fn a_dropped_cluster_leaves_nothing_behind() {
 }
 
 #[test]
+fn a_killed_cluster_leaves_no_shared_memory_behind() {
+    let cluster = Cluster::builder().bare().start().unwrap();
+    let state = std::fs::read_to_string(cluster.data().join("postmaster.pid")).unwrap();
+    let segment = state
+        .lines()
+        .nth(6)
+        .unwrap()
+        .split_whitespace()
+        .nth(1)
+        .unwrap()
+        .to_owned();
+    let exists = || {
+        let all = std::fs::read_to_string("/proc/sysvipc/shm").unwrap();
+        all.lines()
+            .any(|line| line.split_whitespace().nth(1) == Some(&segment))
+    };
+    assert!(exists());
+    cluster.kill().unwrap();
+    drop(cluster);
+    assert!(!exists());
+}
+
+#[test]
 fn a_kept_log_can_be_checked_with_its_expectations_when_the_cluster_is_gone() {
     let kept = tempfile::tempdir().unwrap();
     let cluster = Cluster::builder()
