@@ -134,8 +134,11 @@ impl Fleet {
                         }
                     }
                 }
-                // Aborted, or a bug of ours: what it held runs out, or is taken anew at the next look.
-                Err(_) => self.held.retain(|_, held| !held.abort.is_finished()),
+                // A bug of ours: what it held is taken anew at the next look.
+                Err(error) => {
+                    tracing::error!(%error, "a partition's worker ended unexpectedly");
+                    self.held.retain(|_, held| !held.abort.is_finished());
+                }
             }
         }
     }

@@ -58,6 +58,8 @@ enum Ahead {
 /// What became of some events.
 enum Outcome {
     Handled(usize),
+    /// They failed together: each is to be handled by itself.
+    OneByOne,
     /// The first one has been put aside.
     Parked,
 }
@@ -245,6 +247,7 @@ impl<'a> Shift<'a> {
                     self.one_by_one = self.one_by_one.saturating_sub(count);
                     self.progressed = true;
                 }
+                Outcome::OneByOne => self.one_by_one = count,
                 Outcome::Parked => {
                     // Later events of the stream that are in hand already are held back as well.
                     let stream = events[done].stream.clone();
@@ -311,12 +314,11 @@ impl<'a> Shift<'a> {
                 Fault::Handler(error) if events.len() > 1 => {
                     let (name, partition) = (self.subscribed.name(), self.tenure.partition);
                     tracing::debug!(subscription = name, partition, %error, events = events.len(), "failed together, trying one by one");
-                    self.one_by_one = events.len();
-                    return Ok(Outcome::Handled(0));
+                    return Ok(Outcome::OneByOne);
                 }
                 Fault::Handler(error) => {
                     let Some(event) = events.first() else {
-                        return Ok(Outcome::Handled(0));
+                        return Ok(Outcome::OneByOne);
                     };
                     failed += 1;
                     if self.failed(event, failed, &error).await? {

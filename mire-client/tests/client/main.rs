@@ -10,6 +10,7 @@ mod connection_loss;
 mod examples;
 mod leases;
 mod pooler;
+mod projections;
 mod proxy;
 mod reading;
 mod setup;
