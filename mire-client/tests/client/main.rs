@@ -8,6 +8,7 @@ mod busy_streams;
 mod common;
 mod connection_loss;
 mod examples;
+mod fleet;
 mod leases;
 mod pooler;
 mod projections;
