@@ -7,6 +7,9 @@ use crate::report::Report;
 use crate::run::{cargo, root, show};
 use crate::{Target, script, setup, tools};
 
+/// What the extension is written for but not tested on.
+const OTHER_VERSIONS: [u32; 3] = [14, 16, 17];
+
 /// One step per checker.
 pub(crate) fn steps(report: &mut Report, versions: &[u32]) {
     report.step("checkers", tools::setup);
@@ -38,6 +41,11 @@ pub(crate) fn steps(report: &mut Report, versions: &[u32]) {
             clippy_extension(*version)
         });
     }
+    report.step("extension type-checks on 14, 16 and 17", || {
+        OTHER_VERSIONS
+            .iter()
+            .try_for_each(|version| check_extension(*version))
+    });
     report.step("documentation", || {
         show(
             cargo()
@@ -55,6 +63,23 @@ fn clippy_extension(version: u32) -> Result<()> {
     show(
         pg.cargo(&["clippy", "--quiet"])?
             .args(["--", "-D", "warnings"]),
+    )
+}
+
+/// Against the bindings that pgrx ships, see bundled_bindings.sh.
+fn check_extension(version: u32) -> Result<()> {
+    show(
+        cargo()
+            .args(["check", "--quiet", "-p", "pg_mire", "--lib"])
+            .args(["--no-default-features", "--features"])
+            .arg(format!("pg{version}"))
+            .arg("--target-dir")
+            .arg(root().join("target/bundled-bindings"))
+            .env("DOCS_RS", "1")
+            .env(
+                "RUSTC_WRAPPER",
+                root().join("xtask/src/bundled_bindings.sh"),
+            ),
     )
 }
 
