@@ -1,4 +1,5 @@
 -- acquire_subscription: takes the lease on a partition, as acquire_lease does, and tells where to go on.
+-- When the number of partitions changes and all old ones are through, the new ones begin here.
 -- Locks: the lease's row and the checkpoint's, until commit, without waiting for a holder: whoever holds
 -- the checkpoint's row holds the lease too.
 -- Raises: 42704, MI004, 22023.
@@ -14,6 +15,7 @@ DECLARE
 BEGIN
   PERFORM mire_internal.check_name('holder', holder);
   LOOP
+    PERFORM mire_internal.close_generation(name);
     subscription := mire_internal.find_subscription(name, partition);
     lease := mire_internal.take_lease(
       mire_internal.partition_resource(name, subscription.generation, partition), holder, ttl);

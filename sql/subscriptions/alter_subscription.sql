@@ -46,8 +46,8 @@ COMMENT ON FUNCTION mire.alter_subscription(text, text[], text[], integer) IS
 'over when all old ones have reached a common stop position. For admins. Raises 42704, 55000';
 
 -- close_generation: when every partition has reached the stop position, the next generation begins there. Nobody may be in
--- the middle of a call then. It waits for them only briefly, because it comes with a checkpoint's row in its hands; a later
--- fetch comes by again.
+-- the middle of a call then. It waits for them only briefly, because its caller may hold a checkpoint's row; a later acquire
+-- comes by again.
 CREATE FUNCTION mire_internal.close_generation(name text)
 RETURNS void LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 SET lock_timeout = '100ms'
@@ -55,7 +55,8 @@ AS $$
 DECLARE
   subscription mire.subscriptions;
 BEGIN
-  IF mire_internal.is_behind_stop(name) THEN
+  IF mire_internal.is_behind_stop(name)
+     OR NOT EXISTS (SELECT FROM mire.subscriptions AS s WHERE s.name = close_generation.name AND s.stop_position IS NOT NULL) THEN
     RETURN;
   END IF;
   SELECT s.* INTO subscription

@@ -16,6 +16,7 @@ BEGIN
   IF cardinality(held_partitions) IS DISTINCT FROM cardinality(held_fences) THEN
     PERFORM mire_internal.raise_out_of_range('held_fences', 'one for each of held_partitions');
   END IF;
+  PERFORM mire_internal.close_generation(n) FROM unnest(names) AS n ORDER BY n;
   PERFORM mire_internal.announce_worker(names, worker, ttl);
 
   -- One that is locked is just being extended by a fetch, or taken over; the others' heartbeat does not wait for it.

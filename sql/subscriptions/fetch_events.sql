@@ -19,6 +19,13 @@ BEGIN
   PERFORM mire_internal.refuse_unsafe_feed();
   progress := mire_internal.enter_partition(name, partition, fence, heartbeat => true);
   subscription := mire_internal.find_subscription(name, partition);
+  -- Through, and the others too: acquire opens the next generation. Not here, where a checkpoint in the same transaction would
+  -- find its partition gone; nor does it roll back the transaction that gets there.
+  IF progress.checkpoint >= subscription.stop_position AND progress.checkpointed_at < now()
+     AND NOT mire_internal.is_behind_stop(name) THEN
+    PERFORM mire_internal.raise_lease_lost(mire_internal.partition_resource(name, progress.generation, partition), fence,
+      'another number of partitions takes over');
+  END IF;
 
   from_position := coalesce(after_position, progress.checkpoint);
   IF from_position NOT BETWEEN progress.checkpoint AND progress.handed_out THEN
@@ -50,9 +57,6 @@ BEGIN
        SET handed_out = event.next_position
      WHERE c.name = fetch_events.name AND c.generation = subscription.generation
        AND c.partition = fetch_events.partition AND c.handed_out < event.next_position;
-  END IF;
-  IF subscription.stop_position IS NOT NULL THEN
-    PERFORM mire_internal.close_generation(name);
   END IF;
 END
 $$;

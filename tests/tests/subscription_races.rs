@@ -91,7 +91,7 @@ fn a_reset_that_overlaps_the_change_of_partitions_resets_the_new_ones() {
     }
     let mut closer = connect(&database.url);
     let mut closing = closer.transaction().unwrap();
-    parts[0].fetch(&mut closing, 1000).unwrap();
+    acquire(&mut closing, "s", 0, "next", "1 min").unwrap();
     assert_eq!(
         value::<i32>(&mut closing, "SELECT generation FROM mire.subscriptions"),
         2
@@ -207,7 +207,7 @@ fn the_change_of_partitions_and_a_worker_of_another_partition_do_not_deadlock() 
     other.batch_execute(&assert).unwrap();
     let mut closer = connect(&database.url);
     std::thread::scope(|scope| {
-        let closing = scope.spawn(move || parts[0].fetch(&mut closer, 1000).map(drop));
+        let closing = scope.spawn(move || acquire(&mut closer, "s", 0, "next", "1 min").map(drop));
         let state =
             "SELECT count(*) > 0 FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'";
         wait_until("the closer is through or waits", || {
