@@ -24,8 +24,8 @@ pub use json::Json;
 pub use lease::Lease;
 pub use mire_client_derive::EventData;
 pub use projection::{
-    AnyHandler, Batch, BatchHandler, Handler, Incoming, OnFailure, PartitionStatus, Plain,
-    ProjectedEvent, ProjectionRunner, ProjectionRunnerBuilder, Raw, RetryPolicy, StartAt,
+    AnyHandler, Batch, BatchHandler, Handler, Incoming, InlineProjection, OnFailure, PartitionStatus, Plain,
+    ProjectedEvent, ProjectionRunner, ProjectionRunnerBuilder, Raw, Rebuild, RebuildProgress, RetryPolicy, StartAt,
     Subscription, Transactional, TransactionalHandler, UnknownEvents, UpTo, measure,
 };
 pub use repository::{Repository, SendError, Sent};

@@ -1,7 +1,7 @@
 //! The fleet: this runner among its replicas. Looks at all of its subscriptions in one call every now and then, which is
 //! also the heartbeat of all it holds; takes its fair share of partitions, and gives back what is more.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -32,6 +32,8 @@ pub(crate) struct Fleet {
     held: HashMap<Key, Held>,
     workers: JoinSet<(Key, Ended)>,
     looks: u64,
+    /// Subscriptions that have been dropped.
+    gone: HashSet<usize>,
 }
 
 struct Held {
@@ -73,6 +75,7 @@ impl Fleet {
             held: HashMap::new(),
             workers: JoinSet::new(),
             looks: 0,
+            gone: HashSet::new(),
         }
     }
 
@@ -164,15 +167,23 @@ impl Fleet {
                 .iter()
                 .filter(|row| row.subscription == subscription)
                 .collect();
-            if mine.is_empty() {
-                tracing::error!(
-                    subscription = self.subscribed[subscription].name(),
-                    "the subscription is gone"
-                );
-            }
+            self.notice_gone(subscription, mine.is_empty());
             self.balance(subscription, &mine).await?;
         }
         Ok(())
+    }
+
+    /// Says once that a subscription has been dropped. It may be made again.
+    fn notice_gone(&mut self, subscription: usize, gone: bool) {
+        let name = self.subscribed[subscription].name();
+        if !gone {
+            self.gone.remove(&subscription);
+        } else if self.gone.insert(subscription) {
+            tracing::error!(
+                subscription = name,
+                "there is no such subscription any more; this runner goes on without it"
+            );
+        }
     }
 
     async fn attend(&mut self, asked: &HashMap<Key, i64>) -> Result<Vec<Attended>> {

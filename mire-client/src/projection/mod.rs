@@ -11,11 +11,13 @@ mod halt;
 mod handler;
 mod hold;
 mod incoming;
+mod inline;
 pub mod measure;
 mod news;
 mod operate;
 mod order;
 mod page;
+mod rebuild;
 mod retry;
 mod runner;
 mod share;
@@ -29,7 +31,9 @@ pub use handler::{
     UnknownEvents,
 };
 pub use incoming::{Incoming, ProjectedEvent, Raw};
+pub use inline::InlineProjection;
 pub use operate::PartitionStatus;
+pub use rebuild::{Rebuild, RebuildProgress};
 pub use retry::{OnFailure, RetryPolicy};
 pub use runner::{ProjectionRunner, ProjectionRunnerBuilder};
 pub use subscription::{StartAt, Subscription};

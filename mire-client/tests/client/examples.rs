@@ -12,8 +12,16 @@ mod commands;
 mod concurrency;
 #[path = "../../examples/flights/main.rs"]
 mod flights;
+#[path = "../../examples/multi_replica.rs"]
+mod multi_replica;
+#[path = "../../examples/projection.rs"]
+mod projection;
 #[path = "../../examples/quickstart.rs"]
 mod quickstart;
+#[path = "../../examples/read_your_writes.rs"]
+mod read_your_writes;
+#[path = "../../examples/rebuild.rs"]
+mod rebuild;
 #[path = "../../examples/snapshot.rs"]
 mod snapshot;
 #[path = "../../examples/transaction_scope.rs"]
@@ -76,4 +84,28 @@ async fn example_flights_comes_to_the_same_numbers_twice() {
         events,
         "telling it again changes nothing"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn example_projection_runs() {
+    let f = fixture().await;
+    projection::run(&f.database.url).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn example_multi_replica_runs() {
+    let f = fixture().await;
+    multi_replica::run(&f.database.url).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn example_rebuild_runs() {
+    let f = fixture().await;
+    rebuild::run(&f.database.url).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn example_read_your_writes_runs() {
+    let f = fixture().await;
+    read_your_writes::run(&f.database.url).await.unwrap();
 }
