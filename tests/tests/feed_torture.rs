@@ -5,14 +5,16 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use mire_cluster::shared;
 use mire_tests::feed::{Reader, assert_streams_are_contiguous};
 use mire_tests::load::{CATEGORIES, Load, Outcome};
-use mire_tests::session::{connect, torture_time, value};
+use mire_tests::session::{append, connect, events, pid, torture_time, value};
+use mire_tests::stall::Stalls;
 use postgres::Client;
+use rustix::process::{Pid, Signal, kill_process};
 
 const WRITERS: usize = 12;
 
@@ -28,7 +30,7 @@ fn torture_of_the_feed_neither_skips_nor_reorders_anything() {
     let time = torture_time(10, 60);
 
     let begin = Instant::now();
-    let (outcome, readers) = std::thread::scope(|scope| {
+    let (outcome, readers, stalls) = std::thread::scope(|scope| {
         let impatient = scope.spawn(|| follow(url, Reader::new(7), &done, poll));
         let waiting = scope.spawn(|| follow(url, Reader::new(1000), &done, wait));
         let picky = scope.spawn(|| {
@@ -40,13 +42,15 @@ fn torture_of_the_feed_neither_skips_nor_reorders_anything() {
         });
         let over = Over(&done);
         let load = Load::start(url, WRITERS, 1, false);
+        let stalls = Stalls::begin(url, 1);
         while begin.elapsed() < time && load.transactions() < TRANSACTIONS {
             std::thread::sleep(Duration::from_millis(20));
         }
+        let stalls = stalls.end();
         let outcome = load.stop();
         drop(over);
         let readers = [impatient, waiting, picky].map(|reader| reader.join().unwrap());
-        (outcome, readers)
+        (outcome, readers, stalls)
     });
 
     for reader in &readers {
@@ -56,8 +60,72 @@ fn torture_of_the_feed_neither_skips_nor_reorders_anything() {
     outcome.assert_kept(&mut superuser);
     report(&outcome, begin.elapsed(), &mut superuser);
     println!(
-        "readers saw {:?} events",
+        "readers saw {:?} events; {stalls} times a process was stopped for some milliseconds",
         readers.each_ref().map(|reader| reader.seen.len())
+    );
+}
+
+/// A reader is stopped at random instants. Meanwhile one append stays open and a later one commits: were the head read
+/// after the locks, or the snapshot taken before them, the reader would go on past the open one.
+#[test]
+fn torture_of_a_reader_stopped_between_any_two_instructions_makes_it_skip_nothing() {
+    let database = shared().fresh_database().unwrap();
+    let [mut open, mut later, mut client, mut superuser] = [(); 4].map(|()| connect(&database.url));
+    // The more locks the reader has to look through, the more often it is stopped just there.
+    superuser
+        .batch_execute("SELECT pg_advisory_lock(i) FROM generate_series(1, 4000) AS i")
+        .unwrap();
+    for writer in [&mut open, &mut later] {
+        // Thousands of rounds, and no crash: their commits need not wait for the disk.
+        writer
+            .batch_execute("SET mire.allow_async_commit = on; SET synchronous_commit = off")
+            .unwrap();
+    }
+    let victim = Pid::from_raw(pid(&mut client)).unwrap();
+    let (done, reads) = (AtomicBool::new(false), AtomicU64::new(0));
+    let end = Instant::now() + torture_time(8, 60);
+    let (rounds, reader) = std::thread::scope(|scope| {
+        let over = Over(&done);
+        let reader = scope.spawn(|| {
+            let mut reader = Reader::new(100);
+            loop {
+                let last_look = done.load(Ordering::Relaxed);
+                if reader.read(&mut client).unwrap() == 0 && last_look {
+                    return reader;
+                }
+                reads.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        // It may have been stopped with a lock of the server's own in its hands, which an append needs.
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                std::thread::sleep(Duration::from_millis(20));
+                kill_process(victim, Signal::CONT).unwrap();
+            }
+        });
+        let mut rounds = 0;
+        while Instant::now() < end {
+            kill_process(victim, Signal::STOP).unwrap();
+            open.batch_execute("BEGIN").unwrap();
+            let appended = append(&mut open, "open-1", &events(1), None)
+                .and_then(|_| append(&mut later, "later-1", &events(1), None));
+            kill_process(victim, Signal::CONT).unwrap();
+            appended.unwrap();
+            let before = reads.load(Ordering::Relaxed);
+            while reads.load(Ordering::Relaxed) < before + 2 && !reader.is_finished() {
+                std::thread::yield_now();
+            }
+            open.batch_execute("COMMIT").unwrap();
+            rounds += 1;
+        }
+        drop(over);
+        (rounds, reader.join().unwrap())
+    });
+    reader.assert_saw_everything(&mut superuser);
+    println!(
+        "stopped {rounds} times, {} reads, {} events",
+        reads.load(Ordering::Relaxed),
+        reader.seen.len()
     );
 }
 
