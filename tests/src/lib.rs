@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // what fails here fails the test
 
+pub mod access;
 pub mod batch;
 pub mod feed;
 pub mod golden;

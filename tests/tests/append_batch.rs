@@ -10,6 +10,9 @@ use mire_tests::session::{append, connect, events, value, wait_until};
 use postgres::Client;
 use serde_json::json;
 
+/// A batch that waits for somebody's open transaction would wait for ever here.
+const NO_WAIT: &str = "SET statement_timeout = '10s'";
+
 fn count(client: &mut Client, stream: &str) -> i64 {
     value(
         client,
@@ -21,6 +24,7 @@ fn count(client: &mut Client, stream: &str) -> i64 {
 fn every_outcome_reaches_its_own_item_and_stops_no_other() {
     let database = shared().fresh_database().unwrap();
     let (mut client, mut other) = (connect(&database.url), connect(&database.url));
+    client.batch_execute(NO_WAIT).unwrap();
     for stream in ["there-1", "stale-1", "gone-1", "locked-1"] {
         append(&mut client, stream, &events(2), Some(0)).unwrap();
     }
@@ -174,6 +178,7 @@ fn items_of_one_stream_apply_in_their_order() {
 fn a_stream_that_is_busy_for_one_item_is_busy_for_all_later_ones_of_the_call() {
     let database = shared().fresh_database().unwrap();
     let (mut client, mut other) = (connect(&database.url), connect(&database.url));
+    client.batch_execute(NO_WAIT).unwrap();
     append(&mut client, "held-1", &events(1), Some(0)).unwrap();
     let mut holder = other.transaction().unwrap();
     append(&mut holder, "held-1", &json!([]), Some(1)).unwrap(); // a share lock suffices
@@ -203,6 +208,7 @@ fn a_creator_that_slips_in_between_is_waited_for_a_few_milliseconds_only() {
         .sql("CREATE OR REPLACE FUNCTION mire_internal.being_created(stream text) RETURNS boolean LANGUAGE sql AS 'SELECT false'")
         .unwrap();
     let (mut client, mut other) = (connect(&database.url), connect(&database.url));
+    client.batch_execute(NO_WAIT).unwrap();
     append(&mut client, "there-1", &events(1), Some(0)).unwrap();
     let mut holder = other.transaction().unwrap();
     append(&mut holder, "unborn-1", &events(1), Some(0)).unwrap();
