@@ -86,7 +86,7 @@ BEGIN
   LOCK TABLE mire.grants IN SHARE ROW EXCLUSIVE MODE;
   DELETE FROM mire.grants AS g WHERE g.role = revoke_access.role;
   known := FOUND;
-  IF EXISTS (SELECT FROM pg_roles AS r WHERE r.rolname = revoke_access.role) THEN
+  IF known AND EXISTS (SELECT FROM pg_roles AS r WHERE r.rolname = revoke_access.role) THEN
     PERFORM mire_internal.apply_access(role, NULL);
   END IF;
   RETURN known;
