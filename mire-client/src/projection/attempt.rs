@@ -52,7 +52,11 @@ impl Attempt<'_> {
     }
 
     async fn plain(&self) -> Result<(usize, Option<i64>), Fault> {
-        let count = self.drive(None).await.map_err(Fault::Handler)?;
+        let count = match self.drive(None).await {
+            Ok(count) => count,
+            Err(error) if is_outage(&error) => return Err(outage(&error)),
+            Err(error) => return Err(Fault::Handler(error)),
+        };
         if let Mark::Parked { .. } = self.mark {
             let conn = self.store.connector.pooled().await?;
             self.mark(&conn, count).await?;
@@ -75,9 +79,7 @@ impl Attempt<'_> {
         let count = match self.drive(Some(&mut tx)).await {
             Ok(count) => count,
             Err(error) if tx.conn().client().is_closed() || is_outage(&error) => {
-                return Err(Fault::Outage(Error::new(crate::ErrorKind::Connection {
-                    reason: error.to_string(),
-                })));
+                return Err(outage(&error));
             }
             Err(error) => {
                 // What the connection is told next must not come before this; and the rows are free for the next attempt.
@@ -147,6 +149,12 @@ fn own_fault(error: Error) -> Fault {
         Fault::Halt(Halt::Restart(error)) => Fault::Handler(error.into()),
         fault => fault,
     }
+}
+
+fn outage(error: &BoxError) -> Fault {
+    Fault::Outage(Error::new(crate::ErrorKind::Connection {
+        reason: error.to_string(),
+    }))
 }
 
 /// Whether a handler failed because the database went away under it.

@@ -83,12 +83,9 @@ impl Fleet {
     pub(crate) async fn run(mut self, mut stop: watch::Receiver<bool>) -> Result<()> {
         let outcome = loop {
             let next_look = Instant::now() + self.recheck;
-            // A look may hang with the network: then everything is lost when its time is up, and another one is made.
-            let look = tokio::time::timeout(self.context.ttl, self.look());
-            let looked = tokio::select! {
-                looked = look => looked,
-                _ = stop.wait_for(|stop| *stop) => break Ok(()),
-            };
+            // A look may hang with the network: then everything is lost when its time is up, and another one is made. It
+            // is not cut short, or a partition that it has just taken would be forgotten.
+            let looked = tokio::time::timeout(self.context.ttl, self.look()).await;
             match looked {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) if error.is_epoch_changed() => break Err(error),
