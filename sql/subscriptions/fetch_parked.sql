@@ -66,7 +66,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION mire.checkpoint_parked(text, integer, bigint, text, bigint) IS
-'Tells that an event from fetch_parked is handled; after the last one, once checkpoint has passed it too, the stream is free again. Raises MI003, 42704, 22023';
+'Tells that an event from fetch_parked is handled; after the last one, once checkpoint has passed it too, the stream is '
+'free again. Raises MI003, 42704, 22023';
 
 -- free_parked: lets go of those parked streams (of one, if given) that are through: nothing of what was handed out is left to
 -- handle, and the checkpoint has passed what was handled. Before that a crash would have it handed out once more.

