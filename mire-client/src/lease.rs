@@ -25,11 +25,14 @@ pub struct Lease {
     keeper: Option<JoinHandle<()>>,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 enum State {
-    Held,
+    /// Until then, by this process's own clock, unless it is renewed.
+    Held(Instant),
     Lost(String),
     Released,
+    /// Nobody knows whether it was given back; at the latest it runs out by itself.
+    NotGivenBack(Error),
 }
 
 impl EventStore {
@@ -60,7 +63,8 @@ impl EventStore {
         let (true, Some(fence)) = (row.get::<_, Option<bool>>(0) == Some(true), fence) else {
             return Ok(None);
         };
-        let (tell, state) = watch::channel(State::Held);
+        let safe_until = asked_at + ttl;
+        let (tell, state) = watch::channel(State::Held(safe_until));
         let (release, released) = mpsc::channel(1);
         let keeper = Keeper {
             connector: self.connector.clone(),
@@ -68,7 +72,7 @@ impl EventStore {
             resource: resource.to_owned(),
             fence,
             ttl,
-            safe_until: asked_at + ttl,
+            safe_until,
         };
         let keeper = tokio::spawn(keeper.keep(tell, released));
         Ok(Some(Lease {
@@ -94,44 +98,63 @@ impl Lease {
         self.fence
     }
 
-    /// Whether this guard knows that the lease is lost. "No" is no promise: only the database can give that.
+    /// Whether this guard knows that the lease is lost: because the database said so, because it could not be renewed in
+    /// time by this process's own clock, or because nobody renews it any more (the runtime it was acquired in has ended).
+    /// "No" is no promise: only the database can give that.
     #[must_use]
     pub fn is_lost(&self) -> bool {
-        *self.state.borrow() != State::Held
+        match &*self.state.borrow() {
+            State::Held(until) => Instant::now() >= *until || self.state.has_changed().is_err(),
+            _ => true,
+        }
     }
 
     /// Waits until the lease is lost, and says why. For a `select!` beside the work.
     pub async fn lost(&self) -> String {
         let mut state = self.state.clone();
-        match state
-            .wait_for(|state| *state != State::Held)
-            .await
-            .as_deref()
-        {
-            Ok(State::Lost(why)) => why.clone(),
-            Ok(_) => "released".into(),
-            Err(_) => "its keeper has ended with its runtime".into(),
+        loop {
+            let until = match &*state.borrow_and_update() {
+                State::Held(until) => *until,
+                State::Lost(why) => return why.clone(),
+                State::Released | State::NotGivenBack(_) => return "released".into(),
+            };
+            tokio::select! {
+                changed = state.changed() => if changed.is_err() {
+                    return NO_KEEPER.into();
+                },
+                () = tokio::time::sleep_until(until.into()) => return NOT_RENEWED.into(),
+            }
         }
     }
 
     /// Gives the lease back, so that the next holder need not wait for the ttl.
     ///
     /// # Errors
-    /// [`is_lease_lost`](Error::is_lease_lost) when it had been lost before.
+    /// [`is_lease_lost`](Error::is_lease_lost) when it had been lost before, or the runtime that renewed it has ended;
+    /// [`ErrorKind::Connection`] or [`is_outcome_unknown`](Error::is_outcome_unknown) when the database could not be
+    /// reached: it runs out by itself then.
     #[instrument(level = "debug", skip_all, fields(resource = %self.resource, fence = self.fence), err(level = "debug"))]
     pub async fn release(mut self) -> Result<()> {
         let _ = self.release.try_send(());
         if let Some(keeper) = self.keeper.take() {
             let _ = keeper.await;
         }
+        let lost = |reason: &str| {
+            Err(Error::new(ErrorKind::LeaseLost {
+                reason: reason.to_owned(),
+            }))
+        };
         match &*self.state.borrow() {
-            State::Lost(why) => Err(Error::new(ErrorKind::LeaseLost {
-                reason: why.clone(),
-            })),
-            State::Held | State::Released => Ok(()),
+            State::Released => Ok(()),
+            State::Lost(why) => lost(why),
+            State::NotGivenBack(error) => Err(error.clone()),
+            State::Held(_) => lost(NO_KEEPER),
         }
     }
 }
+
+const NO_KEEPER: &str = "its keeper has ended with its runtime";
+const NOT_RENEWED: &str = "expired: the database could not be reached in time";
 
 impl Drop for Lease {
     fn drop(&mut self) {
@@ -162,7 +185,10 @@ impl Keeper {
             }
             let renewal = tokio::time::timeout_at(self.safe_until.into(), self.renew());
             next = match renewal.await {
-                Ok(Ok(true)) => Instant::now() + self.ttl / 3,
+                Ok(Ok(true)) => {
+                    tell.send_replace(State::Held(self.safe_until));
+                    Instant::now() + self.ttl / 3
+                }
                 Ok(Ok(false)) => {
                     tell.send_replace(State::Lost("superseded, released or expired".into()));
                     return;
@@ -173,20 +199,18 @@ impl Keeper {
                     Instant::now() + self.ttl / 10
                 }
                 Ok(Err(_)) | Err(_) => {
-                    tell.send_replace(State::Lost(
-                        "expired: the database could not be reached in time".into(),
-                    ));
+                    tell.send_replace(State::Lost(NOT_RENEWED.into()));
                     return;
                 }
             };
         }
-        let state = match self.give_back().await {
-            Ok(true) => State::Released,
-            Ok(false) => State::Lost("superseded or expired before it was released".into()),
-            // It runs out by itself.
-            Err(_) => State::Released,
-        };
-        tell.send_replace(state);
+        let given_back = tokio::time::timeout_at(self.safe_until.into(), self.give_back()).await;
+        tell.send_replace(match given_back {
+            Ok(Ok(true)) => State::Released,
+            Ok(Ok(false)) => State::Lost("superseded or expired before it was released".into()),
+            Ok(Err(error)) => State::NotGivenBack(error),
+            Err(_) => State::Lost(NOT_RENEWED.into()),
+        });
     }
 
     async fn renew(&mut self) -> Result<bool> {
@@ -216,7 +240,7 @@ impl Keeper {
             .row(
                 &calls::RELEASE_LEASE,
                 &[&resource, &fence],
-                Doing::Reading(&resource),
+                Doing::Writing(&resource),
             )
             .await?;
         row.try_get(0)

@@ -119,7 +119,11 @@ impl<A: Aggregate> Repository<A> {
     ///
     /// # Errors
     /// [`SendError::Rejected`] by the command; [`SendError::Store`] for those of [`EventStore::load`] and
-    /// [`EventStore::save`], a conflict after the last retry among them.
+    /// [`EventStore::save`], a conflict after the last retry among them. After an
+    /// [unknown outcome](Error::is_outcome_unknown), or when this future was dropped, the command may have been carried out:
+    /// sent again it decides anew, on a state that may have its own events in it, and records new ones. Where that must not
+    /// happen twice let the aggregate recognise the command (by an id of its own, say), or load, execute and save oneself:
+    /// saving the same [`AggregateRoot`] again is safe.
     // No `err`: a rejection is the domain's, and may say what belongs into no log.
     #[instrument(level = "debug", skip_all, fields(category = A::CATEGORY, %id, retries))]
     pub async fn send<C>(

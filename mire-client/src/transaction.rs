@@ -1,12 +1,14 @@
 //! [`Transaction`]: several aggregates, and the program's own tables, changed together or not at all.
 
 use std::fmt::Display;
+use std::time::Duration;
 
 use deadpool_postgres::Object;
 use futures_util::FutureExt;
+use tokio::runtime::Handle;
 use tracing::instrument;
 
-use crate::aggregate::{Aggregate, AggregateRoot, stream_name};
+use crate::aggregate::{Aggregate, AggregateRoot, Ending, Fate, stream_name};
 use crate::connection::{Conn, Talk, calls};
 use crate::error::{Doing, Error, ErrorKind, Result, from_driver};
 use crate::event::NewEvent;
@@ -33,8 +35,11 @@ use crate::store::{
 /// # Ok(()) }
 /// ```
 pub struct Transaction {
-    conn: Conn<Object>,
+    /// Taken when it is dropped.
+    conn: Option<Conn<Object>>,
+    /// Nothing has ended it yet.
     open: bool,
+    fate: Fate,
 }
 
 impl std::fmt::Debug for Transaction {
@@ -53,17 +58,14 @@ impl EventStore {
     #[instrument(level = "debug", skip_all, err(level = "debug"))]
     pub async fn begin(&self) -> Result<Transaction> {
         let conn = self.connector.pooled().await?;
-        let mut transaction = Transaction { conn, open: true };
-        let began = transaction
-            .conn
-            .client()
-            .batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED")
-            .await;
-        if let Err(error) = began {
-            transaction.open = false;
-            return Err(from_driver(error, Doing::Reading("BEGIN")));
-        }
-        Ok(transaction)
+        conn.batch("BEGIN ISOLATION LEVEL READ COMMITTED")
+            .await
+            .map_err(|e| from_driver(e, Doing::Reading("BEGIN")))?;
+        Ok(Transaction {
+            conn: Some(conn),
+            open: true,
+            fate: Fate::open(),
+        })
     }
 }
 
@@ -74,7 +76,7 @@ impl Transaction {
     /// Those of [`EventStore::load`].
     #[instrument(level = "debug", skip_all, fields(category = A::CATEGORY, %id), err(level = "debug"))]
     pub async fn load<A: Aggregate>(&self, id: impl Display) -> Result<AggregateRoot<A>> {
-        let root = load_on(&self.conn, &id, None).await?;
+        let root = load_on(self.conn(), &id, None).await?;
         root.ok_or_else(|| {
             Error::new(ErrorKind::NotFound {
                 stream: stream_name::<A>(&id),
@@ -91,7 +93,7 @@ impl Transaction {
         &self,
         id: impl Display,
     ) -> Result<AggregateRoot<A>> {
-        Ok(load_on(&self.conn, &id, None)
+        Ok(load_on(self.conn(), &id, None)
             .await?
             .unwrap_or_else(|| AggregateRoot::new(&id)))
     }
@@ -100,7 +102,9 @@ impl Transaction {
     /// has it locked. Several aggregates should be locked in one order everywhere, by id for instance, or two
     /// transactions may wait for each other (40P01, which [`is_retryable`](Error::is_retryable)).
     ///
-    /// A stream that does not exist cannot be locked: [`is_not_found`](Error::is_not_found).
+    /// A stream that does not exist cannot be locked: [`is_not_found`](Error::is_not_found), and as after every error of the
+    /// database this transaction can only be rolled back. Where it may not exist, use
+    /// [`load_or_default`](Self::load_or_default): saving is a conflict if somebody else was faster.
     ///
     /// # Errors
     /// Those of [`EventStore::load`].
@@ -109,25 +113,30 @@ impl Transaction {
         let stream = stream_name::<A>(&id);
         // An append of no events changes nothing, and holds the stream.
         let lock = AppendRequest::new(stream.clone(), ExpectedVersion::Exists, Vec::new())?;
-        append_directly(&self.conn, &lock, Doing::InTransaction(&stream)).await?;
+        append_directly(self.conn(), &lock, Doing::InTransaction(&stream)).await?;
         self.load(id).await
     }
 
-    /// Saves an aggregate's pending events as part of this transaction. They stay pending if it fails; if the
-    /// transaction is rolled back later, load the aggregate again.
+    /// Saves an aggregate's pending events as part of this transaction. Until it ends the aggregate can be saved again in
+    /// this transaction only. When it fails, or does not commit, the events are pending again: save them in another
+    /// transaction, or by themselves.
     ///
     /// # Errors
     /// Those of [`EventStore::save`]. After an error the transaction can only be rolled back.
     #[instrument(level = "debug", skip_all, fields(stream = %root.stream(), events = root.pending().len()), err(level = "debug"))]
     pub async fn save<A: Aggregate>(&mut self, root: &mut AggregateRoot<A>) -> Result<Recorded> {
-        let request = AppendRequest::of(root)?;
-        if request.events.is_empty() {
-            return Ok(request.recorded(root.version(), None, false));
+        root.settle_for(Some(&self.fate))?;
+        let mut saved: Option<Recorded> = None;
+        for request in AppendRequest::all_of(root)? {
+            let doing = Doing::InTransaction(&request.stream);
+            let recorded = append_directly(self.conn(), &request, doing).await?;
+            root.stage(&self.fate, request.events.len(), recorded.version);
+            saved = Some(match saved {
+                Some(earlier) => earlier.and(recorded),
+                None => recorded,
+            });
         }
-        let recorded =
-            append_directly(&self.conn, &request, Doing::InTransaction(&request.stream)).await?;
-        root.saved_up_to(recorded.version);
-        Ok(recorded)
+        Ok(saved.unwrap_or_else(|| Recorded::nothing(root)))
     }
 
     /// Appends events as part of this transaction.
@@ -150,7 +159,7 @@ impl Transaction {
         let span = tracing::Span::current();
         span.record("stream", request.stream.as_str())
             .record("events", request.events.len());
-        append_directly(&self.conn, &request, Doing::InTransaction(&request.stream)).await
+        append_directly(self.conn(), &request, Doing::InTransaction(&request.stream)).await
     }
 
     /// Makes this transaction depend on a lease: it fails unless the lease is still held, and until it ends nobody else
@@ -162,7 +171,7 @@ impl Transaction {
     pub async fn assert_lease(&mut self, lease: &Lease) -> Result<()> {
         let (resource, fence) = (lease.resource(), lease.fence());
         let doing = Doing::InTransaction(resource);
-        self.conn
+        self.conn()
             .rows(&calls::ASSERT_LEASE, &[&resource, &fence])
             .await
             .map_err(|e| from_driver(e, doing))?;
@@ -170,14 +179,14 @@ impl Transaction {
     }
 
     pub(crate) fn conn(&self) -> &Conn<Object> {
-        &self.conn
+        self.conn.as_ref().expect("taken only when it is dropped")
     }
 
     /// The connection, for the program's own SQL in the same transaction. Leave `BEGIN`, `COMMIT` and `ROLLBACK` to
     /// this type; savepoints are fine.
     #[must_use]
     pub fn sql(&self) -> &tokio_postgres::Client {
-        self.conn.client()
+        self.conn().client()
     }
 
     /// Commits.
@@ -185,18 +194,36 @@ impl Transaction {
     /// # Errors
     /// [`is_outcome_unknown`](Error::is_outcome_unknown) when the connection was lost before the answer came;
     /// otherwise nothing was committed. A transaction in which something failed before cannot be committed:
-    /// [`ErrorKind::Database`] with SQLSTATE 25P02.
+    /// [`ErrorKind::Database`] with SQLSTATE 25P02. Nor can one on which a call was dropped half-way, which leaves open
+    /// what it has done: [`is_invalid`](Error::is_invalid).
     #[instrument(level = "debug", skip_all, err(level = "debug"))]
     pub async fn commit(mut self) -> Result<()> {
+        if self.conn().is_midway() {
+            return Err(Error::new(ErrorKind::Invalid {
+                reason: "a call on this transaction was dropped half-way".into(),
+            }));
+        }
+        if self.conn().is_closed() {
+            return Err(Error::new(ErrorKind::Connection {
+                reason: "it was lost before the transaction was committed".into(),
+            }));
+        }
+        self.open = false;
+        self.fate.ends(Ending::Unknown);
         // A failed transaction's COMMIT answers "ROLLBACK", as if that were a success; the statement before it objects.
-        let committed = self.conn.client().batch_execute("SELECT; COMMIT").await;
-        committed.map_err(|e| from_driver(e, Doing::Writing("COMMIT")))?;
-        self.over();
-        Ok(())
+        let committed = self.conn().batch("SELECT; COMMIT").await;
+        let committed = committed.map_err(|e| from_driver(e, Doing::Writing("COMMIT")));
+        match &committed {
+            Ok(()) => self.fate.ends(Ending::Committed),
+            Err(error) if error.is_outcome_unknown() => {}
+            Err(_) => self.is_left_open(),
+        }
+        committed
     }
 
-    fn over(&mut self) {
-        self.open = false;
+    /// Whatever is left of it is rolled back when it is dropped.
+    fn is_left_open(&mut self) {
+        self.open = true;
     }
 
     /// Rolls back.
@@ -205,17 +232,34 @@ impl Transaction {
     /// [`ErrorKind::Connection`] when the connection was lost, which rolls back as well.
     #[instrument(level = "debug", skip_all, err(level = "debug"))]
     pub async fn rollback(mut self) -> Result<()> {
-        let rolled_back = self.conn.client().batch_execute("ROLLBACK").await;
-        self.over();
+        self.fate.ends(Ending::Undone);
+        self.open = false;
+        let rolled_back = self.conn().batch("ROLLBACK").await;
         rolled_back.map_err(|e| from_driver(e, Doing::Reading("ROLLBACK")))
     }
 }
 
 impl Drop for Transaction {
     fn drop(&mut self) {
-        if self.open {
-            // The first poll hands the statement over to the connection, in order; nobody need wait for its answer.
-            let _ = self.conn.client().batch_execute("ROLLBACK").now_or_never();
+        /// Longer than this a connection that does not answer is not waited for: a dropped query may be under way on it.
+        const PATIENCE: Duration = Duration::from_secs(1);
+        if !self.open {
+            return;
+        }
+        self.fate.ends(Ending::Undone);
+        let Some(conn) = self.conn.take().filter(|conn| !conn.is_midway()) else {
+            return;
+        };
+        let Ok(runtime) = Handle::try_current() else {
+            // The first poll hands the statement over to the connection, in order.
+            let _ = conn.client().batch_execute("ROLLBACK").now_or_never();
+            return;
+        };
+        let mut rollback = Box::pin(async move {
+            let _ = tokio::time::timeout(PATIENCE, conn.batch("ROLLBACK")).await;
+        });
+        if (&mut rollback).now_or_never().is_none() {
+            runtime.spawn(rollback);
         }
     }
 }

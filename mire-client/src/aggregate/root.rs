@@ -1,11 +1,13 @@
 //! [`AggregateRoot`]: an aggregate at work: its state, the version it was loaded at, and the events it has yet to save.
 
+use std::collections::VecDeque;
 use std::fmt::Display;
 
 use uuid::Uuid;
 
+use super::fate::{Ending, Fate};
 use super::{Aggregate, Command, stream_name};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Metadata, NewEvent};
 
 /// An aggregate with its identity, version and pending events.
@@ -33,17 +35,34 @@ pub struct AggregateRoot<A: Aggregate> {
     id: String,
     stream: String,
     state: A,
+    /// The version that is known to be committed.
     version: i64,
+    /// What is not known to be committed: what is staged comes first.
     pending: Vec<Pending<A::Event>>,
+    /// What was saved in a transaction whose end has yet to be taken note of.
+    staged: Option<Staged>,
+    /// Sizes of the leading groups of pending events that were sent and whose answer never came. Each may have landed, as
+    /// a whole: sent again exactly as it was, it is recognised.
+    in_doubt: VecDeque<usize>,
     metadata: Option<Metadata>,
+}
+
+/// The leading pending events, sent as part of a transaction.
+struct Staged {
+    fate: Fate,
+    /// Sizes of the groups they were sent in.
+    groups: Vec<usize>,
+    events: usize,
+    /// The stream's version after them.
+    version: i64,
 }
 
 impl<A: Aggregate> std::fmt::Debug for AggregateRoot<A> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("AggregateRoot")
             .field("stream", &self.stream)
-            .field("version", &self.version)
-            .field("pending", &self.pending.len())
+            .field("version", &self.version())
+            .field("pending", &self.pending().len())
             .finish_non_exhaustive()
     }
 }
@@ -75,6 +94,8 @@ impl<A: Aggregate> AggregateRoot<A> {
             state,
             version,
             pending: Vec::new(),
+            staged: None,
+            in_doubt: VecDeque::new(),
             metadata: None,
         }
     }
@@ -98,15 +119,19 @@ impl<A: Aggregate> AggregateRoot<A> {
     }
 
     /// The version in the store, as far as this aggregate knows: 0 before its first save; pending events not counted.
+    /// Saved in a transaction it is the version that transaction sees, until it ends: rolled back, it is what it was before.
     #[must_use]
     pub fn version(&self) -> i64 {
-        self.version
+        self.staged_for_good()
+            .map_or(self.version, |staged| staged.version)
     }
 
-    /// What has been recorded and not saved. A failed save leaves it as it is.
+    /// What has been recorded and not saved. A failed save leaves it as it is, and what was saved in a transaction that
+    /// did not commit is pending again.
     #[must_use]
     pub fn pending(&self) -> &[Pending<A::Event>] {
-        &self.pending
+        let staged = self.staged_for_good().map_or(0, |staged| staged.events);
+        &self.pending[staged..]
     }
 
     /// Metadata for the events recorded from now on.
@@ -117,6 +142,7 @@ impl<A: Aggregate> AggregateRoot<A> {
 
     /// Applies an event to the state and keeps it for the next save. Returns the id it will have.
     pub fn record(&mut self, event: A::Event) -> Uuid {
+        self.settle();
         self.state.apply(&event);
         let id = Uuid::now_v7();
         self.pending.push(Pending {
@@ -154,17 +180,118 @@ impl<A: Aggregate> AggregateRoot<A> {
         self.state
     }
 
-    /// The pending events as they are sent.
-    pub(crate) fn to_new_events(&self) -> Result<Vec<NewEvent>> {
-        self.pending
-            .iter()
-            .map(|p| NewEvent::build(p.id, &p.event, p.metadata.as_ref()))
+    /// The pending events as they are sent: those in doubt in the groups they went in before, then the rest together.
+    pub(crate) fn to_new_events(&self) -> Result<Vec<Vec<NewEvent>>> {
+        let mut start = self.staged_for_good().map_or(0, |staged| staged.events);
+        let mut groups = Vec::new();
+        let mut end = 0;
+        for size in self.in_doubt.iter().copied().chain([self.pending.len()]) {
+            end = (end + size).min(self.pending.len());
+            if start < end {
+                groups.push(&self.pending[start..end]);
+                start = end;
+            }
+        }
+        groups
+            .into_iter()
+            .map(|group| {
+                group
+                    .iter()
+                    .map(|p| NewEvent::build(p.id, &p.event, p.metadata.as_ref()))
+                    .collect()
+            })
             .collect()
     }
 
-    /// They have been saved.
-    pub(crate) fn saved_up_to(&mut self, version: i64) {
+    /// The first group of pending events is on its way; from here on it is in doubt. Whether it had been before.
+    pub(crate) fn sending(&mut self, events: usize) -> bool {
+        let before = !self.in_doubt.is_empty();
+        if !before {
+            self.in_doubt.push_back(events);
+        }
+        before
+    }
+
+    /// The first group has been saved.
+    pub(crate) fn saved(&mut self, events: usize, version: i64) {
         self.version = version;
-        self.pending.clear();
+        self.pending.drain(..events);
+        self.in_doubt.pop_front();
+    }
+
+    /// The first group has not been saved, and is not on its way any more; so nothing behind it can be.
+    pub(crate) fn not_saved(&mut self) {
+        self.in_doubt.clear();
+    }
+
+    /// A group has been sent as part of a transaction.
+    pub(crate) fn stage(&mut self, fate: &Fate, events: usize, version: i64) {
+        let staged = self.staged.get_or_insert_with(|| Staged {
+            fate: fate.clone(),
+            groups: Vec::new(),
+            events: 0,
+            version,
+        });
+        staged.groups.push(events);
+        staged.events += events;
+        staged.version = version;
+    }
+
+    /// Takes note of how the transaction ended that this aggregate was saved in. If it has not ended this aggregate may
+    /// be used further in that transaction, which is given, and nowhere else.
+    pub(crate) fn settle_for(&mut self, transaction: Option<&Fate>) -> Result<()> {
+        self.settle();
+        match (&self.staged, transaction) {
+            (Some(staged), Some(fate)) if staged.fate.is(fate) => Ok(()),
+            (Some(_), _) => Err(self.still_open()),
+            (None, _) => Ok(()),
+        }
+    }
+
+    /// Nothing of its state may ever be rolled back.
+    pub(crate) fn check_committed(&self) -> Result<()> {
+        let open = |staged: &Staged| staged.fate.ending() == Ending::Open;
+        if self.staged.as_ref().is_some_and(open) {
+            return Err(self.still_open());
+        }
+        if self.pending().is_empty() {
+            return Ok(());
+        }
+        let (count, stream) = (self.pending().len(), &self.stream);
+        Err(Error::new(ErrorKind::Invalid {
+            reason: format!("{count} events of {stream:?} are not saved yet"),
+        }))
+    }
+
+    fn still_open(&self) -> Error {
+        Error::new(ErrorKind::Invalid {
+            reason: format!(
+                "{:?} was saved in a transaction that has not ended yet",
+                self.stream
+            ),
+        })
+    }
+
+    fn settle(&mut self) {
+        let ended = |staged: &mut Staged| staged.fate.ending() != Ending::Open;
+        let Some(staged) = self.staged.take_if(ended) else {
+            return;
+        };
+        match staged.fate.ending() {
+            Ending::Committed => {
+                self.version = staged.version;
+                self.pending.drain(..staged.events);
+                self.in_doubt.clear();
+            }
+            Ending::Unknown => self.in_doubt = staged.groups.into(),
+            Ending::Undone | Ending::Open => {}
+        }
+    }
+
+    /// What counts as saved: in a transaction that has committed or may still.
+    fn staged_for_good(&self) -> Option<&Staged> {
+        self.staged
+            .as_ref()
+            .filter(|staged| matches!(staged.fate.ending(), Ending::Open | Ending::Committed))
     }
 }

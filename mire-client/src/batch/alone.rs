@@ -101,7 +101,7 @@ impl AloneLanes {
     }
 
     async fn rolled_back(&self, conn: &Conn<PrivateConn>) -> bool {
-        conn.client().batch_execute("ROLLBACK").await.is_ok()
+        conn.batch("ROLLBACK").await.is_ok()
     }
 
     fn keep(&self, conn: Conn<PrivateConn>) {
@@ -119,8 +119,7 @@ async fn append_patiently(
     patience: Duration,
 ) -> Result<Recorded> {
     let before_commit = Doing::InTransaction(&request.stream);
-    conn.client()
-        .batch_execute("BEGIN")
+    conn.batch("BEGIN")
         .await
         .map_err(|e| from_driver(e, before_commit))?;
     // 0 would mean for ever.
@@ -128,8 +127,7 @@ async fn append_patiently(
     conn.row(&calls::LOCK_TIMEOUT, &[&lock_timeout], before_commit)
         .await?;
     let recorded = append_directly(conn, request, before_commit).await?;
-    conn.client()
-        .batch_execute("COMMIT")
+    conn.batch("COMMIT")
         .await
         .map_err(|e| from_driver(e, Doing::Writing(&request.stream)))?;
     Ok(recorded)

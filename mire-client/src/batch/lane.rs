@@ -1,6 +1,6 @@
 //! [`Lane`]: the connection that batches travel on, one at a time.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,10 +39,15 @@ impl Lane {
     /// A group that fails as a whole is halved, and the halves go one after the other: so appends to one stream stay in
     /// order, and the one that spoils the batch ends up alone with its error.
     pub(super) async fn deliver(&mut self, batch: Vec<Item<Ticket>>) -> Vec<Item<Ticket>> {
-        let mut busy = Vec::new();
+        let mut busy = Busy::default();
         let mut losses = 0;
         let mut groups = VecDeque::from([batch]);
         while let Some(group) = groups.pop_front() {
+            // Whatever comes after a busy append of its stream waits for it.
+            let group = busy.hold_back(group);
+            if group.is_empty() {
+                continue;
+            }
             let conn = match self.connected().await {
                 Ok(conn) => conn,
                 Err(error) => {
@@ -59,7 +64,7 @@ impl Lane {
                 .sum();
             let span = debug_span!("append_batch", items = group.len(), events);
             match wire::send(conn, &group).instrument(span).await {
-                Ok(outcomes) => busy.extend(distribute(group, outcomes)),
+                Ok(outcomes) => busy.distribute(group, outcomes),
                 Err(error) if lost_connection(&error) => {
                     tracing::warn!(
                         sqlstate = error.code().map(|c| c.code()),
@@ -87,7 +92,7 @@ impl Lane {
                 Err(error) => refuse_or_halve(group, error, &mut groups),
             }
         }
-        busy
+        busy.items
     }
 
     async fn connected(&mut self) -> crate::Result<&Conn<PrivateConn>> {
@@ -134,16 +139,48 @@ fn refuse_or_halve(
     }
 }
 
-/// Answers everybody; gives back the busy.
-fn distribute(group: Vec<Item<Ticket>>, outcomes: Vec<Outcome>) -> Vec<Item<Ticket>> {
-    let mut busy = Vec::new();
-    for (item, outcome) in group.into_iter().zip(outcomes) {
-        match outcome {
-            Outcome::Done(outcome) => item.payload.answer(outcome),
-            Outcome::Busy => busy.push(item),
+/// The appends of a batch that must go again, in their order.
+#[derive(Default)]
+struct Busy {
+    items: Vec<Item<Ticket>>,
+    streams: HashSet<Arc<str>>,
+}
+
+impl Busy {
+    fn push(&mut self, item: Item<Ticket>) {
+        self.streams.insert(item.stream.clone());
+        self.items.push(item);
+    }
+
+    /// Takes out of a group that has yet to be sent what must not overtake.
+    fn hold_back(&mut self, group: Vec<Item<Ticket>>) -> Vec<Item<Ticket>> {
+        if self.streams.is_empty() {
+            return group;
+        }
+        let held = |item: &mut Item<Ticket>| self.streams.contains(&item.stream);
+        let mut group = group;
+        let items: Vec<_> = group.extract_if(.., held).collect();
+        self.items.extend(items);
+        group
+    }
+
+    /// Answers everybody but the busy.
+    fn distribute(&mut self, group: Vec<Item<Ticket>>, outcomes: Vec<Outcome>) {
+        for (item, outcome) in group.into_iter().zip(outcomes) {
+            match outcome {
+                Outcome::Busy => self.push(item),
+                // Where a stream is just being created only appends that could create it are told so. The others see no
+                // stream yet; what they find when it is their turn is another matter.
+                Outcome::Done(Err(error))
+                    if self.streams.contains(&item.stream)
+                        && (error.is_conflict() || error.is_not_found()) =>
+                {
+                    self.push(item);
+                }
+                Outcome::Done(outcome) => item.payload.answer(outcome),
+            }
         }
     }
-    busy
 }
 
 /// After a lost connection: those that may be sent again. The others have been told that nobody knows.

@@ -28,11 +28,12 @@ mod settings;
 mod ticket;
 mod wire;
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
+pub(crate) use settings::FOR_EVER;
 pub use settings::SharedCommits;
 
 use crate::connection::Connector;
@@ -45,6 +46,9 @@ use ticket::Ticket;
 pub(crate) struct Batcher {
     connector: Arc<Connector>,
     settings: SharedCommits,
+    /// Callers enter one by one, in the order they came. A semaphore alone would not do: whoever has been given room is only
+    /// woken, and a caller that comes along before it runs would hand over first.
+    entrance: tokio::sync::Mutex<()>,
     /// Room for events, and for kilobytes, of appends that wait for their turn.
     events: Arc<Semaphore>,
     kilobytes: Arc<Semaphore>,
@@ -55,6 +59,7 @@ impl Batcher {
     pub(crate) fn new(connector: Arc<Connector>, settings: SharedCommits) -> Self {
         Self {
             connector,
+            entrance: tokio::sync::Mutex::new(()),
             events: Arc::new(Semaphore::new(settings.max_queued_events)),
             kilobytes: Arc::new(Semaphore::new(settings.max_queued_bytes / 1024)),
             settings,
@@ -67,8 +72,8 @@ impl Batcher {
         let what = request.stream.clone();
         let events = request.events.len().max(1);
         let bytes = request.stream.len() + request.events.iter().map(|e| e.weight()).sum::<usize>();
-        // Both queues are fair, so callers stay in order; tokio's cooperative budget, which lets an acquire pend although
-        // there is room, would break it.
+        // Tokio's cooperative budget, which lets a caller wait although nobody is before it, would break the order.
+        let entered = tokio::task::unconstrained(self.entrance.lock()).await;
         let room = [
             room(&self.events, events, self.settings.max_queued_events).await?,
             room(
@@ -86,6 +91,7 @@ impl Batcher {
             deadline: Instant::now() + self.settings.busy_timeout,
             payload: Ticket::new(request, reply, room),
         })?;
+        drop(entered);
         // Without an answer the driver is gone, with its runtime, and nobody knows how far it came.
         answer
             .await
@@ -94,10 +100,7 @@ impl Batcher {
 
     /// The driver lives in the runtime of whoever needs it first, and is started anew when that runtime has ended.
     fn hand_over(&self, item: Item<Ticket>) -> Result<()> {
-        let mut driver = self
-            .driver
-            .lock()
-            .map_err(|_| Error::new(ErrorKind::Closed))?;
+        let mut driver = self.driver.lock().unwrap_or_else(PoisonError::into_inner);
         let item = match &*driver {
             Some(inbox) => match inbox.send(item) {
                 Ok(()) => return Ok(()),
@@ -105,8 +108,16 @@ impl Batcher {
             },
             None => item,
         };
+        let runtime = tokio::runtime::Handle::try_current().map_err(|e| {
+            Error::with_source(
+                ErrorKind::Config {
+                    reason: "appending needs a Tokio runtime".into(),
+                },
+                e,
+            )
+        })?;
         let (inbox, received) = mpsc::unbounded_channel();
-        tokio::spawn(driver::run(
+        runtime.spawn(driver::run(
             self.connector.clone(),
             self.settings.clone(),
             received,

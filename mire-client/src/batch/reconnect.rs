@@ -3,25 +3,35 @@
 use std::time::{Duration, Instant};
 
 use crate::connection::{Conn, Connector, PrivateConn};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// Tries until `patience` is over; what no waiting mends (a wrong password, a missing database) fails at once.
 pub(super) async fn connect(
     connector: &Connector,
     patience: Duration,
 ) -> Result<Conn<PrivateConn>> {
+    /// However impatient, a try takes its time.
+    const A_TRY: Duration = Duration::from_secs(1);
     let give_up_at = Instant::now() + patience;
     let mut pause = Duration::from_millis(10);
     loop {
-        match connector.private().await {
-            Ok(conn) => return Ok(conn),
-            Err(error) if may_pass(&error) && Instant::now() + pause < give_up_at => {
-                tracing::debug!(%error, ?pause, "trying again to connect");
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(Duration::from_millis(500));
+        let left = give_up_at.saturating_duration_since(Instant::now());
+        let tried = tokio::time::timeout(left.max(A_TRY), connector.private()).await;
+        let error = match tried {
+            Ok(Ok(conn)) => return Ok(conn),
+            Ok(Err(error)) => error,
+            Err(_) => {
+                return Err(Error::new(ErrorKind::Connection {
+                    reason: format!("the database could not be reached within {patience:?}"),
+                }));
             }
-            Err(error) => return Err(error),
+        };
+        if !may_pass(&error) || Instant::now() + pause >= give_up_at {
+            return Err(error);
         }
+        tracing::debug!(%error, ?pause, "trying again to connect");
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_millis(500));
     }
 }
 

@@ -2,7 +2,12 @@
 
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
+
 use crate::error::{Error, ErrorKind, Result};
+
+/// "For ever" must not overflow a clock.
+pub(crate) const FOR_EVER: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
 /// How concurrent saves and appends share commits. The defaults are meant to be left alone.
 #[derive(Clone, Debug)]
@@ -52,7 +57,7 @@ impl SharedCommits {
 
     /// When so many events wait for their turn, further calls wait before they queue: 50,000.
     pub fn max_queued_events(mut self, events: usize) -> Self {
-        self.max_queued_events = events;
+        self.max_queued_events = events.min(Semaphore::MAX_PERMITS);
         self
     }
 
@@ -72,13 +77,14 @@ impl SharedCommits {
     /// An append whose stream is held by another transaction for longer fails with
     /// [`is_busy`](crate::Error::is_busy): 30 s.
     pub fn busy_timeout(mut self, timeout: Duration) -> Self {
-        self.busy_timeout = timeout;
+        self.busy_timeout = timeout.min(FOR_EVER);
         self
     }
 
-    /// When the database cannot be reached for longer, waiting appends fail: 10 s.
+    /// When the database cannot be reached for longer, waiting appends fail: 10 s. Even with less, one try takes up to a
+    /// second.
     pub fn reconnect_timeout(mut self, timeout: Duration) -> Self {
-        self.reconnect_timeout = timeout;
+        self.reconnect_timeout = timeout.min(FOR_EVER);
         self
     }
 

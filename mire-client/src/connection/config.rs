@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio_postgres::config::SslMode;
 
+use super::hosts::CONNECT_TIMEOUT;
 use crate::error::{Error, ErrorKind, Result};
 
 /// How much of the server's certificate is believed.
@@ -34,9 +35,6 @@ pub(crate) struct ParsedUrl {
     pub(crate) verify: Verify,
 }
 
-/// Longer than this nobody waits for a connection, unless the URL says so.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-
 impl ParsedUrl {
     /// Parses `postgresql://…` or `key=value …`.
     pub(crate) fn parse(url: &str) -> Result<Self> {
@@ -51,35 +49,11 @@ impl ParsedUrl {
                     e,
                 )
             })?;
-        let given_roots = options.root_certificates.map(|path| match path.as_str() {
-            "system" => Roots::System,
-            path => Roots::File(path.into()),
-        });
-        let (mode, verify) = match (options.mode.as_deref(), given_roots) {
-            (None | Some("prefer" | "allow"), _) => (SslMode::Prefer, Verify::Nothing),
-            (Some("disable"), _) => (SslMode::Disable, Verify::Nothing),
-            // As libpq: naming an authority and not asking it would be of no use.
-            (Some("require"), Some(Roots::File(file))) => {
-                (SslMode::Require, Verify::Authority(Roots::File(file)))
-            }
-            (Some("require"), _) => (SslMode::Require, Verify::Nothing),
-            (Some("verify-ca"), roots) => (
-                SslMode::Require,
-                Verify::Authority(roots.unwrap_or(Roots::System)),
-            ),
-            (Some("verify-full"), roots) => (
-                SslMode::Require,
-                Verify::Host(roots.unwrap_or(Roots::System)),
-            ),
-            (Some(other), _) => {
-                return Err(Error::new(ErrorKind::Config {
-                    reason: format!(
-                        "sslmode {other:?} is none of disable, allow, prefer, require, verify-ca, verify-full"
-                    ),
-                }));
-            }
-        };
-        postgres.ssl_mode(mode);
+        let (mode, verify) = options.understand()?;
+        // Where no word of ours was said, what the driver has understood stands.
+        if let Some(mode) = mode {
+            postgres.ssl_mode(mode);
+        }
         if postgres.get_connect_timeout().is_none() {
             postgres.connect_timeout(CONNECT_TIMEOUT);
         }
@@ -114,6 +88,49 @@ struct TlsOptions {
 }
 
 impl TlsOptions {
+    /// What these words ask of the driver, if they ask for anything, and how the certificate is checked. Where libpq
+    /// refuses a combination as weaker than it looks, it is refused.
+    fn understand(self) -> Result<(Option<SslMode>, Verify)> {
+        let roots = self.root_certificates.map(|path| match path.as_str() {
+            "system" => Roots::System,
+            path => Roots::File(path.into()),
+        });
+        Ok(match (self.mode.as_deref(), roots) {
+            // As libpq: the authorities of the system certify anybody, so only the host's name tells anything.
+            (None | Some("verify-full"), Some(Roots::System)) => {
+                (Some(SslMode::Require), Verify::Host(Roots::System))
+            }
+            (
+                Some(mode @ ("disable" | "allow" | "prefer" | "require" | "verify-ca")),
+                Some(Roots::System),
+            ) => {
+                return refuse(format!(
+                    "sslmode={mode} is too weak for sslrootcert=system; use verify-full"
+                ));
+            }
+            (None, Some(Roots::File(_)) | None) => (None, Verify::Nothing),
+            (Some("prefer" | "allow"), _) => (Some(SslMode::Prefer), Verify::Nothing),
+            (Some("disable"), _) => (Some(SslMode::Disable), Verify::Nothing),
+            (Some("require"), None) => (Some(SslMode::Require), Verify::Nothing),
+            // As libpq: naming an authority and not asking it would be of no use.
+            (Some("require" | "verify-ca"), Some(file)) => {
+                (Some(SslMode::Require), Verify::Authority(file))
+            }
+            (Some("verify-ca"), None) => {
+                return refuse("sslmode=verify-ca needs sslrootcert=FILE".into());
+            }
+            (Some("verify-full"), roots) => (
+                Some(SslMode::Require),
+                Verify::Host(roots.unwrap_or(Roots::System)),
+            ),
+            (Some(other), _) => {
+                return refuse(format!(
+                    "sslmode {other:?} is none of disable, allow, prefer, require, verify-ca, verify-full"
+                ));
+            }
+        })
+    }
+
     fn take(&mut self, key: &str, value: &str) -> bool {
         match key {
             "sslmode" => self.mode = Some(value.into()),
@@ -124,50 +141,89 @@ impl TlsOptions {
     }
 }
 
-/// Takes `sslmode` and `sslrootcert` out of a URL or of `key=value` pairs.
-fn take_tls_options(url: &str) -> (String, TlsOptions) {
+fn refuse<T>(reason: String) -> Result<T> {
+    Err(Error::new(ErrorKind::Config { reason }))
+}
+
+/// Takes `sslmode` and `sslrootcert` out of a URL or of `key = value` pairs, by the driver's own grammar.
+fn take_tls_options(text: &str) -> (String, TlsOptions) {
     let mut options = TlsOptions::default();
-    if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-        let Some((before, query)) = url.split_once('?') else {
-            return (url.to_owned(), options);
-        };
-        let kept: Vec<&str> = query
-            .split('&')
-            .filter(|pair| {
-                !pair
-                    .split_once('=')
-                    .is_some_and(|(key, value)| options.take(key, &percent_decoded(value)))
-            })
-            .collect();
-        let separator = if kept.is_empty() { "" } else { "?" };
-        return (format!("{before}{separator}{}", kept.join("&")), options);
-    }
-    let kept: Vec<&str> = words(url)
+    let rest = match ["postgres://", "postgresql://"]
         .into_iter()
-        .filter(|word| {
-            !word.split_once('=').is_some_and(|(key, value)| {
-                options.take(key.trim(), value.trim().trim_matches('\''))
+        .find_map(|prefix| text.strip_prefix(prefix))
+    {
+        Some(url) => take_from_url(text, url, &mut options),
+        None => take_from_pairs(text, &mut options),
+    };
+    (rest, options)
+}
+
+fn take_from_url(text: &str, url: &str, options: &mut TlsOptions) -> String {
+    // A question mark in the password begins no query.
+    let after_credentials = url.split_once('@').map_or(url, |(_, rest)| rest);
+    let Some((_, query)) = after_credentials.split_once('?') else {
+        return text.to_owned();
+    };
+    let before = &text[..text.len() - query.len() - "?".len()];
+    let kept: Vec<&str> = query
+        .split('&')
+        .filter(|pair| {
+            !pair.split_once('=').is_some_and(|(key, value)| {
+                options.take(&percent_decoded(key), &percent_decoded(value))
             })
         })
         .collect();
-    (kept.join(" "), options)
+    let separator = if kept.is_empty() { "" } else { "?" };
+    format!("{before}{separator}{}", kept.join("&"))
 }
 
-/// Splits at spaces outside of quotes.
-fn words(text: &str) -> Vec<&str> {
-    let mut quoted = false;
-    let mut escaped = false;
-    text.split(move |c: char| {
-        match c {
-            _ if escaped => escaped = false,
-            '\\' => escaped = true,
-            '\'' => quoted = !quoted,
-            _ => return c.is_whitespace() && !quoted,
+fn take_from_pairs(text: &str, options: &mut TlsOptions) -> String {
+    let mut kept = Vec::new();
+    let mut rest = text.trim_start();
+    while let Some((pair, key, value, after)) = next_pair(rest) {
+        if !options.take(key, &value) {
+            kept.push(pair);
         }
-        false
-    })
-    .filter(|word| !word.is_empty())
-    .collect()
+        rest = after.trim_start();
+    }
+    // Whatever is no pair is for the driver to complain about.
+    kept.push(rest);
+    kept.join(" ").trim_end().to_owned()
+}
+
+/// The first `key = value` of a text: as it stands there, taken apart, and what comes after it.
+fn next_pair(text: &str) -> Option<(&str, &str, String, &str)> {
+    let (key, after_key) = text.split_once('=')?;
+    let key = key.trim();
+    if key.is_empty() || key.contains(char::is_whitespace) {
+        return None;
+    }
+    let raw = after_key.trim_start();
+    let quoted = raw.starts_with('\'');
+    let mut value = String::new();
+    let mut chars = raw.char_indices().skip(usize::from(quoted));
+    let mut end = raw.len();
+    let mut closed = !quoted;
+    while let Some((at, c)) = chars.next() {
+        match c {
+            '\\' => value.extend(chars.next().map(|(_, escaped)| escaped)),
+            '\'' if quoted => {
+                end = at + c.len_utf8();
+                closed = true;
+                break;
+            }
+            c if c.is_whitespace() && !quoted => {
+                end = at;
+                break;
+            }
+            c => value.push(c),
+        }
+    }
+    if !closed {
+        return None;
+    }
+    let after = &raw[end..];
+    Some((&text[..text.len() - after.len()], key, value, after))
 }
 
 fn percent_decoded(text: &str) -> String {
@@ -230,6 +286,53 @@ mod tests {
             verify("host=h user=u sslmode=verify-ca sslrootcert='/a b/root.crt'"),
             (SslMode::Require, Verify::Authority(file()))
         );
+    }
+
+    #[test]
+    fn however_it_is_written_tls_is_never_weaker_than_asked() {
+        let parsed = |url: &str| {
+            ParsedUrl::parse(url)
+                .map(|p| (p.postgres.get_ssl_mode(), p.verify))
+                .map_err(|e| e.to_string())
+        };
+        let required = Ok((SslMode::Require, Verify::Nothing));
+        for url in [
+            "host=h sslmode = require",
+            "host=h sslmode= 'require' user=u",
+            "sslmode =require host=h password='a b=c \\' sslmode=disable'",
+            "postgres://u:a?b@h/d?sslmode=require",
+            "postgres://u:a?sslmode=disable@h/d?sslmode=require",
+            "postgres://u@h/d?ssl%6Dode=require",
+            "postgres://u@h?sslmode=requ%69re",
+        ] {
+            assert_eq!(parsed(url), required, "{url}");
+        }
+        let system = Ok((SslMode::Require, Verify::Host(Roots::System)));
+        assert_eq!(parsed("postgres://u@h/d?sslrootcert=system"), system);
+        assert_eq!(
+            parsed("host=h sslrootcert = system sslmode = verify-full"),
+            system
+        );
+        for weak in ["disable", "allow", "prefer", "require", "verify-ca"] {
+            let url = format!("postgres://u@h/d?sslrootcert=system&sslmode={weak}");
+            assert!(parsed(&url).is_err(), "{url}");
+        }
+        assert!(parsed("postgres://u@h/d?sslmode=verify-ca").is_err());
+        // Neither the driver nor libpq knows such a word; it must not be overlooked.
+        assert!(parsed("host=h sslmode require").is_err());
+        assert!(parsed("postgres://u@h/d?sslmode").is_err());
+    }
+
+    #[test]
+    fn passwords_pass_through_whatever_they_hold() {
+        let password = |url: &str| {
+            let parsed = ParsedUrl::parse(url).expect(url);
+            parsed.postgres.get_password().map(<[u8]>::to_vec)
+        };
+        let quoted = r"host=h password='it\'s = a \\ ?' sslmode=disable user=u";
+        assert_eq!(password(quoted), Some(br"it's = a \ ?".to_vec()));
+        let url = "postgres://u:a?b%40@h/d?sslmode=require&application_name=x";
+        assert_eq!(password(url), Some(b"a?b@".to_vec()));
     }
 
     #[test]

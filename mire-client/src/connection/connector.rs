@@ -1,14 +1,19 @@
 //! Connections: from the pool for calls that come and go, private ones for work that must never wait for the pool.
 
+use std::future::Future;
 use std::ops::Deref;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use deadpool::managed::Manager as _;
 use deadpool_postgres::{ClientWrapper, Object, Pool};
 use futures_util::TryStreamExt;
+use tokio::runtime::Handle;
 use tokio::sync::OnceCell;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Row, RowStream};
+use tokio_postgres::{NoTls, Row, RowStream};
+use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::calls::{self, Call};
 use super::pooler;
@@ -32,6 +37,10 @@ pub enum Statements {
 pub(crate) struct Connector {
     pool: Pool,
     statements: Statements,
+    /// Longer than this nobody waits for a connection to come about.
+    connect_timeout: Duration,
+    /// For cancel requests; unknown when the pool is the program's own.
+    tls: Option<MakeRustlsConnect>,
     detected: OnceCell<Statements>,
     /// Connections that have waited for events and may do so again.
     waiters: Mutex<Vec<Conn<PrivateConn>>>,
@@ -48,11 +57,36 @@ impl Deref for PrivateConn {
     }
 }
 
+/// A connection as it is handed out: from the pool, or the caller's own.
+pub(crate) trait Session: Deref<Target = ClientWrapper> + Send + 'static {
+    /// Makes it nobody's but the caller's.
+    fn detach(self) -> ClientWrapper;
+}
+
+impl Session for Object {
+    fn detach(self) -> ClientWrapper {
+        Self::take(self)
+    }
+}
+
+impl Session for PrivateConn {
+    fn detach(self) -> ClientWrapper {
+        self.0
+    }
+}
+
 impl Connector {
-    pub(crate) fn new(pool: Pool, statements: Statements) -> Self {
+    pub(crate) fn new(
+        pool: Pool,
+        statements: Statements,
+        connect_timeout: Duration,
+        tls: Option<MakeRustlsConnect>,
+    ) -> Self {
         Self {
             pool,
             statements,
+            connect_timeout,
+            tls,
             detected: OnceCell::new(),
             waiters: Mutex::default(),
         }
@@ -64,21 +98,41 @@ impl Connector {
 
     /// A connection from the pool.
     pub(crate) async fn pooled(&self) -> Result<Conn<Object>> {
-        let client = self.pool.get().await?;
-        let prepared = self.prepares(&client).await?;
-        Ok(Conn { client, prepared })
+        let conn = self.conn(self.pool.get().await?);
+        self.in_time(self.made_known(conn)).await
     }
 
     /// A connection of the caller's own.
     pub(crate) async fn private(&self) -> Result<Conn<PrivateConn>> {
         let manager = self.pool.manager();
-        let mut client = manager.create().await.map_err(from_connect)?;
-        let prepared = self.prepares(&client).await?;
-        // The pool need not remember the statements of a connection that it does not manage.
-        manager.detach(&mut client);
-        Ok(Conn {
-            client: PrivateConn(client),
-            prepared,
+        let made = async {
+            let mut client = manager.create().await.map_err(from_connect)?;
+            // The pool need not remember the statements of a connection that it does not manage.
+            manager.detach(&mut client);
+            self.made_known(self.conn(PrivateConn(client))).await
+        };
+        self.in_time(made).await
+    }
+
+    fn conn<C: Session>(&self, client: C) -> Conn<C> {
+        Conn {
+            client: Some(client),
+            prepared: self.statements == Statements::Prepared,
+            midway: AtomicUsize::new(0),
+            tls: self.tls.clone(),
+        }
+    }
+
+    /// A server may take a connection and never say a word on it.
+    async fn in_time<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        let outcome = tokio::time::timeout(self.connect_timeout, work).await;
+        outcome.unwrap_or_else(|_| {
+            Err(Error::new(ErrorKind::Connection {
+                reason: format!(
+                    "the server did not answer within {:?}",
+                    self.connect_timeout
+                ),
+            }))
         })
     }
 
@@ -101,12 +155,21 @@ impl Connector {
         }
     }
 
-    async fn prepares(&self, client: &ClientWrapper) -> Result<bool> {
-        let statements = match self.statements {
-            Statements::Detect => *self.detected.get_or_try_init(|| detect(client)).await?,
-            chosen => chosen,
-        };
-        Ok(statements == Statements::Prepared)
+    async fn made_known<C: Session>(&self, mut conn: Conn<C>) -> Result<Conn<C>> {
+        if self.statements == Statements::Detect {
+            let statements = match self.detected.get() {
+                Some(known) => *known,
+                None => {
+                    let midway = conn.midway();
+                    let detected = self.detected.get_or_try_init(|| detect(conn.client()));
+                    let detected = detected.await.copied();
+                    midway.over();
+                    detected?
+                }
+            };
+            conn.prepared = statements == Statements::Prepared;
+        }
+        Ok(conn)
     }
 }
 
@@ -127,17 +190,82 @@ async fn detect(client: &ClientWrapper) -> Result<Statements> {
 }
 
 /// A connection and how to talk on it.
-pub(crate) struct Conn<C> {
-    client: C,
+///
+/// A call on it that was dropped half-way leaves the server busy with it. Such a connection goes back into no pool: it is
+/// closed, and the server is asked to stop.
+pub(crate) struct Conn<C: Session> {
+    /// Taken when it is dropped.
+    client: Option<C>,
     prepared: bool,
+    /// How many calls have begun and not come to their end.
+    midway: AtomicUsize,
+    tls: Option<MakeRustlsConnect>,
+}
+
+/// A call has begun; unless it is [`over`](Self::over) it was dropped half-way.
+#[must_use]
+pub(crate) struct Midway<'a>(&'a AtomicUsize);
+
+impl Midway<'_> {
+    pub(crate) fn over(self) {
+        self.0.fetch_sub(1, Ordering::Release);
+    }
+}
+
+impl<C: Session> Conn<C> {
+    /// A call on it was dropped half-way (or is under way just now).
+    pub(crate) fn is_midway(&self) -> bool {
+        self.midway.load(Ordering::Acquire) > 0
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.client().is_closed()
+    }
+}
+
+impl<C: Session> Drop for Conn<C> {
+    fn drop(&mut self) {
+        /// A cancel request that does not get through in time is not worth more waiting.
+        const PATIENCE: Duration = Duration::from_secs(5);
+        if !self.is_midway() {
+            return;
+        }
+        let Some(client) = self.client.take().map(Session::detach) else {
+            return;
+        };
+        let (cancel, tls) = (client.cancel_token(), self.tls.take());
+        let Ok(runtime) = Handle::try_current() else {
+            return;
+        };
+        runtime.spawn(async move {
+            let request = async {
+                match tls {
+                    Some(tls) => cancel.cancel_query(tls).await,
+                    None => cancel.cancel_query(NoTls).await,
+                }
+            };
+            let _ = tokio::time::timeout(PATIENCE, request).await;
+            drop(client);
+        });
+    }
 }
 
 /// What can be talked on.
 pub(crate) trait Talk {
     fn client(&self) -> &ClientWrapper;
     fn prepared(&self) -> bool;
+    /// Marks the beginning of a call.
+    fn midway(&self) -> Midway<'_>;
 
-    /// Sends a call; the rows come as they arrive.
+    /// Sends statements without parameters and waits for their end.
+    async fn batch(&self, sql: &str) -> Result<(), tokio_postgres::Error> {
+        let midway = self.midway();
+        let done = self.client().batch_execute(sql).await;
+        midway.over();
+        done
+    }
+
+    /// Sends a call; the rows come as they arrive. Whoever takes them marks beginning and end ([`midway`](Self::midway)).
     async fn stream(
         &self,
         call: &'static Call,
@@ -164,7 +292,10 @@ pub(crate) trait Talk {
         call: &'static Call,
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, tokio_postgres::Error> {
-        self.stream(call, params).await?.try_collect().await
+        let midway = self.midway();
+        let rows = async { self.stream(call, params).await?.try_collect().await }.await;
+        midway.over();
+        rows
     }
 
     /// Sends a call that answers with exactly one row.
@@ -186,18 +317,17 @@ pub(crate) trait Talk {
     }
 }
 
-impl<C: Deref<Target = ClientWrapper>> Talk for Conn<C> {
+impl<C: Session> Talk for Conn<C> {
     fn client(&self) -> &ClientWrapper {
-        &self.client
+        self.client.as_ref().expect("taken only when it is dropped")
     }
 
     fn prepared(&self) -> bool {
         self.prepared
     }
-}
 
-impl Conn<PrivateConn> {
-    pub(crate) fn is_closed(&self) -> bool {
-        self.client.is_closed()
+    fn midway(&self) -> Midway<'_> {
+        self.midway.fetch_add(1, Ordering::AcqRel);
+        Midway(&self.midway)
     }
 }

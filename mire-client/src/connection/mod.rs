@@ -4,10 +4,12 @@
 pub(crate) mod calls;
 mod config;
 mod connector;
+mod hosts;
 mod pooler;
 mod tls;
 
 pub(crate) use config::ParsedUrl;
 pub use connector::Statements;
 pub(crate) use connector::{Conn, Connector, PrivateConn, Talk};
+pub(crate) use hosts::{CONNECT_TIMEOUT, Hosts, patience as connect_patience};
 pub(crate) use tls::connector as tls_connector;

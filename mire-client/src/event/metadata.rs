@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
 use super::data::SCHEMA_KEY;
@@ -10,7 +10,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::json::Json;
 
 /// Metadata of events. The named fields have fixed keys in the stored JSON: `correlation_id`, `causation_id`, `actor`.
-/// Keys that begin with `$` are the store's own.
+/// Keys that begin with `$` are the store's own: read as `Metadata` they are left out, so that handing on another event's
+/// metadata hands on nothing that is about that event's shape.
 ///
 /// ```
 /// use mire_client::Metadata;
@@ -27,8 +28,18 @@ pub struct Metadata {
     causation_id: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     actor: Option<String>,
-    #[serde(flatten)]
+    #[serde(flatten, deserialize_with = "free_fields")]
     fields: Map<String, Value>,
+}
+
+fn free_fields<'de, D: Deserializer<'de>>(from: D) -> Result<Map<String, Value>, D::Error> {
+    let mut fields = Map::deserialize(from)?;
+    fields.retain(|key, _| !is_reserved(key));
+    Ok(fields)
+}
+
+fn is_reserved(key: &str) -> bool {
+    key.starts_with('$')
 }
 
 const NAMED: [&str; 3] = ["correlation_id", "causation_id", "actor"];
@@ -72,7 +83,7 @@ impl Metadata {
         value: &(impl Serialize + ?Sized),
     ) -> Result<Self> {
         let key = key.into();
-        if key.starts_with('$') || NAMED.contains(&key.as_str()) {
+        if is_reserved(&key) || NAMED.contains(&key.as_str()) {
             return Err(Error::new(ErrorKind::Invalid {
                 reason: format!("metadata key {key:?} is taken"),
             }));
@@ -152,9 +163,7 @@ impl Metadata {
 
     /// From storage; the store's own keys are left out.
     pub(crate) fn from_json(json: &Json) -> Result<Self> {
-        let mut metadata: Self = json.to()?;
-        metadata.fields.retain(|key, _| !key.starts_with('$'));
-        Ok(metadata)
+        json.to()
     }
 }
 
@@ -182,6 +191,19 @@ mod tests {
             .expect("some");
         assert_eq!(json.as_str(), r#"{"actor":"bob","tenant":"x","$schema":3}"#);
         assert_eq!(Metadata::from_json(&json).expect("metadata"), metadata);
+    }
+
+    #[test]
+    fn the_stores_own_keys_are_never_handed_on() {
+        let stored =
+            Json::from_text(r#"{"$schema": 3, "$more": 1, "actor": "bob", "tenant": "x"}"#)
+                .expect("json");
+        let read: Metadata = stored.to().expect("metadata");
+        let again = Metadata::to_json(Some(&read), 1).expect("json");
+        let again = again.expect("some");
+        assert_eq!(again.as_str(), r#"{"actor":"bob","tenant":"x"}"#);
+        let only_theirs: Metadata = serde_json::from_str(r#"{"$schema": 3}"#).expect("metadata");
+        assert!(only_theirs.is_empty());
     }
 
     #[test]

@@ -15,6 +15,6 @@ pub use metadata::Metadata;
 pub use new::NewEvent;
 pub use recorded::RecordedEvent;
 
-pub(crate) use recorded::undecodable;
+pub(crate) use recorded::{place_of, undecodable};
 
 pub(crate) use data::{UnknownEvent, decode_stored, schema_of};

@@ -119,14 +119,15 @@ pub(crate) fn undecodable(
     let why = if let Some(unknown) = source.downcast_ref::<UnknownEvent>() {
         unknown.to_string()
     } else if let Some(json) = source.downcast_ref::<serde_json::Error>() {
-        format!(
-            "its data does not fit ({:?} error at column {})",
-            json.classify(),
-            json.column()
-        )
+        format!("its data does not fit ({})", place_of(json))
     } else {
         "see the source of this error".to_owned()
     };
     let what = format!("event {event_type:?} (version {version} of stream {stream:?}): {why}");
     Error::with_source(ErrorKind::Decode { what }, source)
+}
+
+/// What kind of error it is and where, without what was met there.
+pub(crate) fn place_of(error: &serde_json::Error) -> String {
+    format!("{:?} error at column {}", error.classify(), error.column())
 }

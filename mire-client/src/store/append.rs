@@ -37,6 +37,27 @@ impl Recorded {
         let count = i64::try_from(self.ids.len()).unwrap_or(i64::MAX);
         self.version - count + 1..=self.version
     }
+
+    /// Nothing was pending.
+    pub(crate) fn nothing<A: Aggregate>(root: &AggregateRoot<A>) -> Self {
+        Self {
+            stream: root.stream().to_owned(),
+            version: root.version(),
+            position: None,
+            ids: Vec::new(),
+            duplicate: false,
+        }
+    }
+
+    /// This and what was recorded right after it.
+    pub(crate) fn and(mut self, next: Self) -> Self {
+        self.ids.extend(next.ids);
+        Self {
+            ids: self.ids,
+            duplicate: self.duplicate && next.duplicate,
+            ..next
+        }
+    }
 }
 
 /// An append on its way.
@@ -67,10 +88,18 @@ impl AppendRequest {
         }
     }
 
-    /// Of an aggregate's pending events.
-    pub(crate) fn of<A: Aggregate>(root: &AggregateRoot<A>) -> Result<Self> {
-        let expected = ExpectedVersion::Exactly(root.version());
-        Self::new(root.stream().to_owned(), expected, root.to_new_events()?)
+    /// Of an aggregate's pending events: one, unless some of them are in doubt, which go first exactly as they went before.
+    pub(crate) fn all_of<A: Aggregate>(root: &AggregateRoot<A>) -> Result<Vec<Self>> {
+        let mut version = root.version();
+        root.to_new_events()?
+            .into_iter()
+            .map(|events| {
+                let expected = ExpectedVersion::Exactly(version);
+                // At most `mire.max_events_per_call`, or the database refuses them.
+                version += i64::try_from(events.len()).unwrap_or(i64::MAX);
+                Self::new(root.stream().to_owned(), expected, events)
+            })
+            .collect()
     }
 
     pub(crate) fn recorded(
@@ -91,22 +120,42 @@ impl AppendRequest {
 
 impl EventStore {
     /// Saves an aggregate's pending events at the version it was loaded at, all or none. With nothing pending nothing is
-    /// sent. When it fails the pending events stay, with their ids: after an unknown outcome simply save again.
+    /// sent. When it fails the pending events stay, with their ids.
+    ///
+    /// After an unknown outcome, or when this future was dropped, simply save again, whatever has been recorded since: the
+    /// events that may have landed are sent again by themselves first, exactly as before, and the rest after them.
     ///
     /// # Errors
     /// [`is_conflict`](Error::is_conflict) when somebody else has appended since (MI001),
-    /// [`is_deleted`](Error::is_deleted) (MI005), [`is_invalid`](Error::is_invalid) (MI004),
+    /// [`is_deleted`](Error::is_deleted) (MI005), [`is_invalid`](Error::is_invalid) (MI004; also while a transaction it
+    /// was saved in is still open),
     /// [`is_busy`](Error::is_busy) when another transaction sits on the stream for too long (55P03),
     /// [`is_outcome_unknown`](Error::is_outcome_unknown) when the connection was lost and the database stays away.
     #[instrument(level = "debug", skip_all, fields(stream = %root.stream(), events = root.pending().len()), err(level = "debug"))]
     pub async fn save<A: Aggregate>(&self, root: &mut AggregateRoot<A>) -> Result<Recorded> {
-        let request = AppendRequest::of(root)?;
-        if request.events.is_empty() {
-            return Ok(request.recorded(root.version(), None, false));
+        root.settle_for(None)?;
+        let mut saved: Option<Recorded> = None;
+        for request in AppendRequest::all_of(root)? {
+            let events = request.events.len();
+            let in_doubt_before = root.sending(events);
+            match self.send(request).await {
+                Ok(recorded) => {
+                    root.saved(events, recorded.version);
+                    saved = Some(match saved {
+                        Some(earlier) => earlier.and(recorded),
+                        None => recorded,
+                    });
+                }
+                Err(error) => {
+                    let nothing_happened = !error.is_outcome_unknown() && !in_doubt_before;
+                    if nothing_happened || settles_the_past(&error) {
+                        root.not_saved();
+                    }
+                    return Err(error);
+                }
+            }
         }
-        let recorded = self.send(request).await?;
-        root.saved_up_to(recorded.version);
-        Ok(recorded)
+        Ok(saved.unwrap_or_else(|| Recorded::nothing(root)))
     }
 
     /// Appends events to a stream, all or none. No events: only checks the expected version.
@@ -145,25 +194,44 @@ impl EventStore {
     }
 
     /// An append without company. After a lost connection it is sent again where that is safe: idle connections of a pool
-    /// may all have died at once.
+    /// may all have died at once. From then on only an answer about these very events tells what has become of them.
     async fn append_alone(&self, request: &AppendRequest) -> Result<Recorded> {
         const MAX_LOSSES: usize = 3;
-        let mut lost = None;
-        for _ in 0..MAX_LOSSES {
-            let conn = match (self.connector.pooled().await, lost.take()) {
-                (Ok(conn), _) => conn,
-                (Err(_), Some(unknown)) => return Err(unknown),
-                (Err(error), None) => return Err(error),
+        let mut lost = false;
+        for attempt in 1.. {
+            let outcome = match self.connector.pooled().await {
+                Ok(conn) => append_directly(&conn, request, Doing::Writing(&request.stream)).await,
+                Err(error) => Err(error),
             };
-            match append_directly(&conn, request, Doing::Writing(&request.stream)).await {
-                Err(error) if error.is_outcome_unknown() && request.expected.retry_is_safe() => {
-                    lost = Some(error);
+            match outcome {
+                Err(error) if error.is_outcome_unknown() => {
+                    lost = true;
+                    if !request.expected.retry_is_safe() || attempt == MAX_LOSSES {
+                        return Err(error);
+                    }
+                }
+                Err(error) if lost && !settles_the_past(&error) => {
+                    return Err(unknown(&request.stream, error));
                 }
                 outcome => return outcome,
             }
         }
-        Err(lost.unwrap_or_else(|| Error::new(ErrorKind::Closed)))
+        Err(Error::new(ErrorKind::Closed))
     }
+}
+
+/// Whether this answer to events that are sent again says that they have not landed before, nor will: the slots that they
+/// could have taken are somebody else's, or nobody's any more.
+pub(crate) fn settles_the_past(error: &Error) -> bool {
+    error.is_conflict() || error.is_deleted()
+}
+
+/// It may have happened before the attempt that failed with this error.
+fn unknown(stream: &str, because: Error) -> Error {
+    let kind = ErrorKind::OutcomeUnknown {
+        what: stream.to_owned(),
+    };
+    Error::with_source(kind, because)
 }
 
 /// One `append_events` on a given connection.

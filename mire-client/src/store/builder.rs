@@ -4,10 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
+use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::EventStore;
 use crate::batch::{Batcher, SharedCommits};
-use crate::connection::{Connector, ParsedUrl, Statements, tls_connector};
+use crate::connection::{
+    CONNECT_TIMEOUT, Connector, Hosts, ParsedUrl, Statements, connect_patience, tls_connector,
+};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Builds an [`EventStore`]. Nothing is connected until the store is used.
@@ -23,7 +26,7 @@ use crate::error::{Error, ErrorKind, Result};
 ///     .build()?;
 /// # Ok::<(), mire_client::Error>(())
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[must_use]
 pub struct EventStoreBuilder {
     url: Option<String>,
@@ -32,6 +35,20 @@ pub struct EventStoreBuilder {
     pool_wait: Duration,
     statements: Statements,
     shared_commits: Option<SharedCommits>,
+}
+
+impl std::fmt::Debug for EventStoreBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EventStoreBuilder")
+            // It may hold a password.
+            .field("url", &self.url.as_ref().map(|_| "…"))
+            .field("pool", &self.pool.as_ref().map(Pool::status))
+            .field("pool_size", &self.pool_size)
+            .field("pool_wait", &self.pool_wait)
+            .field("statements", &self.statements)
+            .field("shared_commits", &self.shared_commits)
+            .finish()
+    }
 }
 
 impl Default for EventStoreBuilder {
@@ -98,25 +115,26 @@ impl EventStoreBuilder {
         if let Some(shared_commits) = &self.shared_commits {
             shared_commits.check()?;
         }
-        let pool = match (&self.pool, &self.url) {
-            (Some(pool), None) => pool.clone(),
-            (None, Some(url)) => self.make_pool(url)?,
-            (Some(_), Some(_)) => return Err(config("give a URL or a pool, not both")),
-            (None, None) => return Err(config("say where the database is: give a URL or a pool")),
-        };
-        Ok(assemble(pool, &self))
+        match (&self.pool, &self.url) {
+            (Some(pool), None) => Ok(assemble(pool.clone(), &self)),
+            (None, Some(url)) => self.connect_by(url),
+            (Some(_), Some(_)) => Err(config("give a URL or a pool, not both")),
+            (None, None) => Err(config("say where the database is: give a URL or a pool")),
+        }
     }
 
-    fn make_pool(&self, url: &str) -> Result<Pool> {
+    fn connect_by(&self, url: &str) -> Result<EventStore> {
         if self.pool_size == 0 {
             return Err(config("a pool needs at least one connection"));
         }
         let parsed = ParsedUrl::parse(url)?;
         let tls = tls_connector(&parsed.verify)?;
+        let patience = connect_patience(&parsed.postgres);
         let recycling = ManagerConfig {
             recycling_method: RecyclingMethod::Fast,
         };
-        Pool::builder(Manager::from_config(parsed.postgres, tls, recycling))
+        let hosts = Hosts { tls: tls.clone() };
+        let pool = Pool::builder(Manager::from_connect(parsed.postgres, hosts, recycling))
             .max_size(self.pool_size)
             .wait_timeout(Some(self.pool_wait))
             .runtime(Runtime::Tokio1)
@@ -128,12 +146,24 @@ impl EventStoreBuilder {
                     },
                     e,
                 )
-            })
+            })?;
+        Ok(assemble_with(pool, self, patience, Some(tls)))
     }
 }
 
+/// On a pool of the program's own.
 pub(super) fn assemble(pool: Pool, builder: &EventStoreBuilder) -> EventStore {
-    let connector = Arc::new(Connector::new(pool, builder.statements));
+    assemble_with(pool, builder, CONNECT_TIMEOUT, None)
+}
+
+fn assemble_with(
+    pool: Pool,
+    builder: &EventStoreBuilder,
+    connect_timeout: Duration,
+    tls: Option<MakeRustlsConnect>,
+) -> EventStore {
+    let connector = Connector::new(pool, builder.statements, connect_timeout, tls);
+    let connector = Arc::new(connector);
     let batcher = builder
         .shared_commits
         .clone()

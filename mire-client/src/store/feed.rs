@@ -9,6 +9,7 @@ use tracing::instrument;
 
 use super::EventStore;
 use super::read::PAGE_SIZE;
+use crate::batch::FOR_EVER;
 use crate::connection::{Talk, calls};
 use crate::error::{Doing, Error, ErrorKind, Result, from_driver};
 use crate::event::RecordedEvent;
@@ -183,7 +184,7 @@ impl EventStore {
     /// [`is_feed_unsafe`](Error::is_feed_unsafe) (MI007), [`ErrorKind::Connection`].
     #[instrument(level = "debug", skip_all, fields(%after), err(level = "debug"))]
     pub async fn wait_for_events(&self, after: i64, timeout: Duration) -> Result<SafePosition> {
-        let give_up_at = Instant::now() + timeout;
+        let give_up_at = Instant::now() + timeout.min(FOR_EVER);
         let conn = self.connector.waiting().await?;
         loop {
             let left = give_up_at.saturating_duration_since(Instant::now());
@@ -211,7 +212,7 @@ impl EventStore {
     }
 }
 
-/// A wait whose caller has gone ends on the server after this long at the latest.
+/// A wait whose caller has gone, and whose cancel request got lost, ends on the server after this long at the latest.
 const WAIT_TURN: Duration = Duration::from_secs(30);
 
 async fn wait_once(conn: &impl Talk, after: i64, timeout: Duration) -> Result<SafePosition> {

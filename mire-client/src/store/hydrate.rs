@@ -2,7 +2,7 @@
 
 use crate::aggregate::Aggregate;
 use crate::error::{Error, ErrorKind, Result};
-use crate::event::{decode_stored, schema_of, undecodable};
+use crate::event::{decode_stored, place_of, schema_of, undecodable};
 use crate::json::JsonRef;
 
 /// The first row's type: what is known about the stream.
@@ -83,7 +83,7 @@ impl<'s, A: Aggregate> Hydrator<'s, A> {
 
     fn begin(&mut self, row: &LoadedRow<'_>) -> Result<()> {
         let mut head: Head = serde_json::from_slice(row.data.0)
-            .map_err(|e| self.broken(format!("its head: {e}")))?;
+            .map_err(|e| self.broken(format!("its head: {}", place_of(&e))))?;
         if head.deleted {
             return Err(Error::new(ErrorKind::Deleted {
                 stream: self.stream.into(),
@@ -111,7 +111,11 @@ impl<'s, A: Aggregate> Hydrator<'s, A> {
                 self.state = state;
                 self.at = row.version;
             }
-            Err(e) => self.unusable_snapshot = Some(e.to_string()),
+            // serde's message repeats what it met; this ends up in logs.
+            Err(e) => {
+                self.unusable_snapshot =
+                    Some(format!("it does not fit the state: {}", place_of(&e)));
+            }
         }
     }
 

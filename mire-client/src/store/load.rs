@@ -127,6 +127,17 @@ async fn hydrate<A: Aggregate>(
     stream: &str,
     snapshot: Option<FromSnapshot<A>>,
 ) -> Result<Hydrated<A>> {
+    let midway = conn.midway();
+    let hydrated = fold(conn, stream, snapshot).await;
+    midway.over();
+    hydrated
+}
+
+async fn fold<A: Aggregate>(
+    conn: &impl Talk,
+    stream: &str,
+    snapshot: Option<FromSnapshot<A>>,
+) -> Result<Hydrated<A>> {
     let doing = Doing::Reading(stream);
     let schema = snapshot.as_ref().map(|s| s.schema);
     let rows = conn

@@ -44,7 +44,7 @@ impl EventStore {
     pub async fn migrate(&self) -> Result<StoreInfo> {
         let conn = self.connector.pooled().await?;
         for statement in [calls::CREATE_EXTENSION, calls::UPDATE_EXTENSION] {
-            let Err(error) = conn.client().batch_execute(statement).await else {
+            let Err(error) = conn.batch(statement).await else {
                 continue;
             };
             if !may_go_on_after(&error) {

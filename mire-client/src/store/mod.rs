@@ -40,9 +40,16 @@ use crate::error::Result;
 ///
 /// # Dropped futures
 ///
-/// Every method may be dropped half-way. A read leaves nothing behind. A write may or may not happen: if it waits for a
-/// shared commit it is withdrawn, if it has left it is carried out. Writing the same events again at the same expected
-/// version of 0 or more is safe either way, which is what calling [`save`](Self::save) again does.
+/// Every method may be dropped half-way. A read leaves nothing behind: its connection is closed and the server told to
+/// stop. A write may or may not happen: if it waits for a shared commit it is withdrawn, if it has left it is carried out.
+/// Writing the same events again at the same expected version of 0 or more is safe either way, which is what calling
+/// [`save`](Self::save) again does, also when more has been recorded since.
+///
+/// # Runtimes
+///
+/// Connections, and the task that shares commits, live in the Tokio runtime of whoever needed them first. When that
+/// runtime has ended others take its place; while it exists it must run: a `current_thread` runtime between two `block_on`s
+/// lets everybody else's appends wait.
 #[derive(Clone)]
 pub struct EventStore {
     pub(crate) connector: Arc<Connector>,

@@ -7,7 +7,7 @@ use tracing::instrument;
 use super::{EventStore, Recorded};
 use crate::aggregate::{AggregateRoot, Snapshot, is_due, stream_name};
 use crate::connection::{Talk, calls};
-use crate::error::{Doing, Error, ErrorKind, Result};
+use crate::error::{Doing, Result};
 use crate::json::Json;
 
 impl EventStore {
@@ -34,18 +34,12 @@ impl EventStore {
     /// Takes a snapshot of a saved aggregate now. False when one at least as new is there already.
     ///
     /// # Errors
-    /// [`is_invalid`](Error::is_invalid) when events are pending (a snapshot never runs ahead of the log),
+    /// [`is_invalid`](Error::is_invalid) when events are pending, or were saved in a
+    /// transaction that has not committed (a snapshot never runs ahead of the log),
     /// [`ErrorKind::Encode`] when the state cannot be JSON.
     #[instrument(level = "debug", skip_all, fields(stream = %root.stream(), version = root.version()), err(level = "debug"))]
     pub async fn take_snapshot<A: Snapshot>(&self, root: &AggregateRoot<A>) -> Result<bool> {
-        if !root.pending().is_empty() {
-            let reason = format!(
-                "{} events of {:?} are not saved yet",
-                root.pending().len(),
-                root.stream()
-            );
-            return Err(Error::new(ErrorKind::Invalid { reason }));
-        }
+        root.check_committed()?;
         let state = Json::new(root.state())?;
         let conn = self.connector.pooled().await?;
         let row = conn

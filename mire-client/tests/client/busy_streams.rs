@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use mire_client::{EventStore, ExpectedVersion, SharedCommits, sqlstate};
 
-use super::common::{Fixture, fixture, fixture_with, note};
+use super::common::{
+    Fixture, exactly, fixture, fixture_with, note, poison, slow, with_slow_events,
+};
 
 /// A transaction of somebody else's that has appended to a stream and stays open.
 async fn sit_on(f: &Fixture, stream: &str) -> tokio_postgres::Client {
@@ -206,4 +208,74 @@ async fn appends_behind_a_sitter_do_not_fill_the_queue() {
     for task in delayed {
         task.await.unwrap().unwrap();
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_is_halved_keeps_the_order_of_a_stream_that_was_busy_in_its_first_half() {
+    let f = fixture().await;
+    with_slow_events(&f).await;
+    let sitter = sit_on(&f, "note-1").await;
+    let release = async {
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        sitter.batch_execute("ROLLBACK").await.unwrap();
+    };
+    // All are polled before the driver runs: one batch. The first half goes while somebody sits on the stream, the
+    // second when it is free.
+    let (first, slow, poisoned, second, ()) = tokio::join!(
+        f.store.append("note-1", exactly(0), [note(1)]),
+        f.store.append("slow-1", ExpectedVersion::Any, [slow(1.0)]),
+        f.store.append("bad-1", ExpectedVersion::Any, [poison()]),
+        f.store.append("note-1", exactly(1), [note(2)]),
+        release
+    );
+    assert_eq!((first.unwrap().version, second.unwrap().version), (1, 2));
+    slow.unwrap();
+    poisoned.unwrap_err();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn appends_behind_one_that_waits_for_a_stream_to_be_created_wait_too() {
+    let f = fixture().await;
+    let sitter = sit_on(&f, "note-1").await;
+    let release = async {
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        sitter.batch_execute("ROLLBACK").await.unwrap();
+    };
+    let (created, exact, existing, ()) = tokio::join!(
+        f.store
+            .append("note-1", ExpectedVersion::NoStream, [note(1)]),
+        f.store.append("note-1", exactly(1), [note(2)]),
+        f.store.append("note-1", ExpectedVersion::Exists, [note(3)]),
+        release
+    );
+    let versions = [created, exact, existing].map(|outcome| outcome.unwrap().version);
+    assert_eq!(versions, [1, 2, 3]);
+}
+
+// One thread: who is woken does not run at once.
+#[tokio::test]
+async fn a_full_queue_is_left_in_the_order_of_arrival() {
+    let small = SharedCommits::new().max_queued_events(2);
+    let f = fixture_with(EventStore::builder().shared_commits(small)).await;
+    with_slow_events(&f).await;
+    let (store, first_store) = (f.store.clone(), f.store.clone());
+    let later = tokio::spawn(async move {
+        let filling = [slow(0.4), slow(0.0)];
+        store
+            .append("slow-1", ExpectedVersion::Any, filling)
+            .await
+            .unwrap();
+        // The other is woken by now, and has not run yet.
+        store
+            .append("note-1", ExpectedVersion::Any, [note(2)])
+            .await
+            .unwrap()
+            .version
+    });
+    tokio::time::sleep(Duration::from_millis(150)).await;
+    let earlier = tokio::spawn(async move {
+        let append = first_store.append("note-1", ExpectedVersion::Any, [note(1)]);
+        append.await.unwrap().version
+    });
+    assert_eq!((earlier.await.unwrap(), later.await.unwrap()), (1, 2));
 }

@@ -137,3 +137,34 @@ pub(crate) async fn account_of(store: &EventStore, id: &str, deposits: usize) {
     account.record_many((0..deposits).map(|_| deposited(1)));
     store.save(&mut account).await.unwrap();
 }
+
+/// Waits for a condition that comes true by itself, and not for long.
+pub(crate) async fn eventually<F: Future<Output = bool>>(holds: impl Fn() -> F) {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while !holds().await {
+        assert!(
+            std::time::Instant::now() < deadline,
+            "it does not come true"
+        );
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+}
+
+/// Events of the type `note.slow` take as many seconds to be inserted as their number says.
+pub(crate) async fn with_slow_events(f: &Fixture) {
+    let sql = "CREATE FUNCTION public.take_time() RETURNS trigger LANGUAGE plpgsql AS $$
+               BEGIN PERFORM pg_sleep((NEW.data ->> 'number')::float8); RETURN NEW; END $$;
+               CREATE TRIGGER take_time BEFORE INSERT ON mire.events
+               FOR EACH ROW WHEN (NEW.type = 'note.slow') EXECUTE FUNCTION public.take_time()";
+    f.session().await.batch_execute(sql).await.unwrap();
+}
+
+pub(crate) fn slow(seconds: f64) -> NewEvent {
+    NewEvent::untyped("note.slow", &serde_json::json!({ "number": seconds })).unwrap()
+}
+
+/// JSON that `jsonb` refuses: it spoils the whole batch it travels in.
+pub(crate) fn poison() -> NewEvent {
+    let number = mire_client::Json::from_text("1e400000").unwrap();
+    NewEvent::untyped("note.taken", &number).unwrap()
+}

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use mire_client::{EventStore, ExpectedVersion};
+use mire_client::{AggregateRoot, EventStore, ExpectedVersion, SharedCommits};
 
 use super::common::{Account, Fixture, deposited, exactly, fixture, note};
 use super::proxy::{Cut, Proxy};
@@ -148,26 +148,37 @@ async fn chaos_killed_connections_lose_nothing_and_double_nothing() {
         Arc::new(AtomicUsize::new(0)),
     );
     let killer = killer(&f, stop.clone(), kills.clone());
+    let unshared = EventStore::builder()
+        .url(&f.database.url)
+        .without_shared_commits();
+    let unshared = unshared.build().unwrap();
     let conditional = (0..TASKS).map(|task| {
-        let (store, stop) = (f.store.clone(), stop.clone());
+        let store = if task % 3 == 0 { &unshared } else { &f.store };
+        let (store, stop) = (store.clone(), stop.clone());
         tokio::spawn(async move {
             let mut account = mire_client::AggregateRoot::<Account>::new(task);
+            let mut ids = Vec::new();
             while !stop.load(Ordering::SeqCst) {
-                account.record(deposited(1));
+                ids.push(account.record(deposited(1)));
                 while let Err(error) = store.save(&mut account).await {
                     // Nobody else writes here, so everything but an absent database would be a mistake.
                     assert!(
                         error.is_outcome_unknown() || error.is_retryable(),
                         "{error:?}"
                     );
+                    // Whatever has become of the others, one more may be recorded.
+                    if ids.len() % 2 == 0 {
+                        ids.push(account.record(deposited(1)));
+                    }
                 }
             }
-            account.version()
+            (account.version(), ids)
         })
     });
     let conditional: Vec<_> = conditional.collect();
     let anyhow_appended = (0..TASKS).map(|task| {
-        let (store, stop) = (f.store.clone(), stop.clone());
+        let store = if task % 3 == 0 { &unshared } else { &f.store };
+        let (store, stop) = (store.clone(), stop.clone());
         tokio::spawn(async move {
             let (mut acknowledged, mut unknown) = (Vec::new(), Vec::new());
             while !stop.load(Ordering::SeqCst) {
@@ -191,10 +202,11 @@ async fn chaos_killed_connections_lose_nothing_and_double_nothing() {
     stop.store(true, Ordering::SeqCst);
     killer.await.unwrap();
 
-    let mut saves = 0;
+    let mut saves = HashSet::new();
     for (task, outcome) in conditional.into_iter().enumerate() {
-        let version = outcome.await.unwrap();
-        saves += version;
+        let (version, ids) = outcome.await.unwrap();
+        assert_eq!(usize::try_from(version).unwrap(), ids.len());
+        saves.extend(ids);
         let account = f.store.load::<Account>(task).await.unwrap();
         assert_eq!(
             (account.version(), account.state().cents),
@@ -216,12 +228,18 @@ async fn chaos_killed_connections_lose_nothing_and_double_nothing() {
         acknowledged.iter().all(|id| stored.contains_key(id)),
         "lost"
     );
-    let appended = stored.len() - usize::try_from(saves).unwrap();
-    let landed = appended - acknowledged.len();
-    assert!(
-        landed <= unknown.len(),
-        "something was stored that its caller was told had failed"
+    assert!(saves.iter().all(|id| stored.contains_key(id)), "lost");
+    let acknowledged: HashSet<_> = acknowledged.into_iter().collect();
+    let said_to_have_failed = |id: &&uuid::Uuid| {
+        !saves.contains(*id) && !acknowledged.contains(*id) && !unknown.contains(*id)
+    };
+    assert_eq!(
+        stored.keys().find(said_to_have_failed),
+        None,
+        "it was stored although its caller was told that it had failed"
     );
+    let landed = unknown.iter().filter(|id| stored.contains_key(id)).count();
+    let saves = saves.len();
     let kills = kills.load(Ordering::SeqCst);
     println!(
         "{kills} connections killed, {saves} saves, {} appends, {} unknown of which {landed} landed",
@@ -260,4 +278,158 @@ async fn a_primary_that_takes_no_writes_for_a_while_is_waited_for() {
     for append in appends {
         append.await.unwrap().unwrap();
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_that_landed_before_its_retry_failed_is_not_said_to_have_failed() {
+    let f = fixture().await;
+    let session = f.session().await;
+    let name = &f.database.name;
+    for shared in [true, false] {
+        let (proxy, store) = behind_a_proxy(&f, shared).await;
+        let mut account = AggregateRoot::<Account>::new(shared);
+        account.record(deposited(1));
+        let read_only = format!("ALTER DATABASE {name} SET default_transaction_read_only = on");
+        session.batch_execute(&read_only).await.unwrap();
+        proxy.cut(Cut::TheAnswer);
+        let error = store.save(&mut account).await.unwrap_err();
+        let reset = format!("ALTER DATABASE {name} RESET default_transaction_read_only");
+        session
+            .batch_execute("SET default_transaction_read_only = off")
+            .await
+            .unwrap();
+        session.batch_execute(&reset).await.unwrap();
+        assert!(proxy.has_cut());
+        assert_eq!(f.store.stream_version(account.stream()).await.unwrap(), 1);
+        assert!(
+            error.is_outcome_unknown() && !error.is_retryable(),
+            "{error:?}"
+        );
+
+        // Saved again with one more it is no conflict of the aggregate with itself.
+        let kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+                    WHERE datname = current_database() AND application_name = 'mire-client'";
+        session.execute(kill, &[]).await.unwrap();
+        account.record(deposited(2));
+        let recorded = store.save(&mut account).await.unwrap();
+        assert_eq!(
+            (recorded.version, recorded.ids.len(), recorded.duplicate),
+            (2, 2, false)
+        );
+        assert_eq!(
+            f.store.load::<Account>(shared).await.unwrap().state().cents,
+            3
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dropped_save_that_landed_is_recognised_when_more_is_saved() {
+    let f = fixture().await;
+    let slow_deposits = "CREATE FUNCTION public.take_time() RETURNS trigger LANGUAGE plpgsql AS $$
+                  BEGIN PERFORM pg_sleep((NEW.data ->> 'cents')::float8 / 1000); RETURN NEW; END $$;
+                  CREATE TRIGGER take_time BEFORE INSERT ON mire.events
+                  FOR EACH ROW WHEN (NEW.type = 'account.deposited') EXECUTE FUNCTION public.take_time()";
+    f.session()
+        .await
+        .batch_execute(slow_deposits)
+        .await
+        .unwrap();
+    for id in ["waited", "at once"] {
+        let mut account = AggregateRoot::<Account>::new(id);
+        account.record(deposited(600));
+        let save = f.store.save(&mut account);
+        assert!(
+            tokio::time::timeout(Duration::from_millis(200), save)
+                .await
+                .is_err()
+        );
+        if id == "waited" {
+            super::common::eventually(|| async {
+                f.store.stream_version("account-waited").await.unwrap() == 1
+            })
+            .await;
+        }
+        account.record(deposited(1));
+        account.record(deposited(2));
+        let recorded = f.store.save(&mut account).await.unwrap();
+        assert_eq!((recorded.version, recorded.versions()), (3, 1..=3));
+        assert_eq!(
+            f.store.load::<Account>(id).await.unwrap().state().cents,
+            603
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_an_unknown_commit_an_aggregate_is_saved_again_once() {
+    let f = fixture().await;
+    let (proxy, store) = behind_a_proxy(&f, false).await;
+    for (n, cut) in [Cut::TheAnswer, Cut::AfterTheRequest]
+        .into_iter()
+        .enumerate()
+    {
+        let mut account = AggregateRoot::<Account>::new(n);
+        let mut tx = store.begin().await.unwrap();
+        for cents in [1, 2] {
+            account.record(deposited(cents));
+            tx.save(&mut account).await.unwrap();
+        }
+        proxy.cut(cut);
+        assert!(tx.commit().await.unwrap_err().is_outcome_unknown());
+        assert!(
+            f.store
+                .take_snapshot(&account)
+                .await
+                .unwrap_err()
+                .is_invalid()
+        );
+        account.record(deposited(4));
+        assert_eq!(f.store.save(&mut account).await.unwrap().version, 3);
+        assert_eq!(f.store.load::<Account>(n).await.unwrap().state().cents, 7);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_accepts_and_says_nothing_is_not_waited_for() {
+    let f = fixture().await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let _silent = tokio::spawn(async move {
+        let mut kept = Vec::new();
+        while let Ok(connection) = listener.accept().await {
+            kept.push(connection);
+        }
+    });
+    let soon = |url: String| {
+        let impatient = SharedCommits::new().reconnect_timeout(Duration::from_secs(1));
+        let builder = EventStore::builder().url(url).shared_commits(impatient);
+        builder.build().unwrap()
+    };
+    let store = soon(format!("postgres://u@127.0.0.1:{port}/d?connect_timeout=1"));
+    let append = store.append("note-1", ExpectedVersion::Any, [note(1)]);
+    let read = store.stream_version("note-1");
+    let lease = store.acquire_lease("report", "me", Duration::from_secs(1));
+    let all = async { tokio::join!(append, read, lease) };
+    let (append, read, lease) = tokio::time::timeout(Duration::from_secs(10), all)
+        .await
+        .expect("nobody waits for ever");
+    for error in [append.map(drop), read.map(drop), lease.map(drop)] {
+        let error = error.unwrap_err();
+        assert!(
+            error.is_retryable() && !error.is_outcome_unknown(),
+            "{error:?}"
+        );
+    }
+
+    let (name, server) = (&f.database.name, f.database.cluster().port());
+    let next =
+        format!("postgres://postgres@127.0.0.1:{port},127.0.0.1:{server}/{name}?connect_timeout=1");
+    let store = EventStore::connect(&next)
+        .await
+        .expect("the next host is tried");
+    store
+        .append("note-1", ExpectedVersion::Any, [note(1)])
+        .await
+        .unwrap();
 }

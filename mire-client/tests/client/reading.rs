@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use futures_util::{StreamExt, TryStreamExt};
 use mire_client::{ExpectedVersion, ReadAll, ReadStream, RecordedEvent};
 
-use super::common::{Fixture, fixture, note};
+use super::common::{Fixture, eventually, fixture, note};
 
 async fn noted(f: &Fixture, stream: &str, count: usize) {
     f.store
@@ -174,4 +174,29 @@ async fn many_waiters_leave_the_pool_alone() {
     for waiter in waiters {
         assert!(waiter.await.unwrap().unwrap().position > now);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dropped_wait_ends_on_the_server_as_well() {
+    let f = fixture().await;
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
+                   AND query LIKE 'CALL mire.wait_for_events%' AND state = 'active'";
+    let waits = (0..5).map(|_| f.store.wait_for_events(0, Duration::from_secs(300)));
+    let waits = futures_util::future::join_all(waits);
+    assert!(
+        tokio::time::timeout(Duration::from_millis(500), waits)
+            .await
+            .is_err()
+    );
+    // Each by itself it would end after half a minute.
+    eventually(|| async { f.number(waiting).await == 0 }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn for_ever_is_a_timeout_too() {
+    let f = fixture().await;
+    let (store, before) = (f.store.clone(), f.store.safe_position().await.unwrap());
+    let wait = tokio::spawn(async move { store.wait_for_events(before, Duration::MAX).await });
+    noted(&f, "note-1", 1).await;
+    assert!(wait.await.unwrap().unwrap().position > before);
 }

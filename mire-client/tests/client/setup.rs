@@ -1,7 +1,9 @@
 //! Installing, and errors that say what to run.
 
+use std::time::Duration;
+
 use mire_client::testing::shared;
-use mire_client::{ErrorKind, EventStore, ExpectedVersion};
+use mire_client::{ErrorKind, EventStore, ExpectedVersion, SharedCommits};
 
 use super::common::{fixture, note, session};
 
@@ -170,4 +172,56 @@ async fn the_batcher_outlives_the_runtime_it_was_started_in() {
             .len(),
         2
     );
+}
+
+#[test]
+fn a_builder_does_not_show_the_password() {
+    let builder = EventStore::builder().url("postgres://u:hunter2@h/d");
+    let shown = format!("{builder:?} {builder:#?}");
+    assert!(!shown.contains("hunter2"), "{shown}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_may_be_as_high_as_one_likes() {
+    let limits = SharedCommits::new()
+        .max_batch_events(usize::MAX)
+        .max_batch_bytes(usize::MAX)
+        .max_queued_events(usize::MAX)
+        .max_queued_bytes(usize::MAX)
+        .max_alone(usize::MAX)
+        .busy_timeout(Duration::MAX)
+        .reconnect_timeout(Duration::MAX);
+    let builder = EventStore::builder()
+        .shared_commits(limits)
+        .pool_wait(Duration::MAX);
+    let f = super::common::fixture_with(builder).await;
+    f.store
+        .append("note-1", ExpectedVersion::Any, [note(1)])
+        .await
+        .unwrap();
+    assert_eq!(f.store.stream_version("note-1").await.unwrap(), 1);
+}
+
+#[test]
+fn a_call_outside_of_a_runtime_is_an_error_and_spoils_nothing() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let f = runtime.block_on(fixture());
+    let outside = std::thread::scope(|scope| {
+        let append = || {
+            let append = f.store.append("note-1", ExpectedVersion::Any, [note(1)]);
+            futures_util::FutureExt::now_or_never(append)
+        };
+        scope.spawn(append).join().expect("no panic")
+    });
+    let error = outside.expect("at once").unwrap_err();
+    assert!(
+        matches!(error.kind(), ErrorKind::Config { .. }),
+        "{error:?}"
+    );
+    runtime.block_on(async {
+        f.store
+            .append("note-1", ExpectedVersion::Any, [note(1)])
+            .await
+            .unwrap();
+    });
 }

@@ -6,7 +6,10 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use mire_client::{EventStore, ExpectedVersion, Json, NewEvent, SharedCommits};
 
-use super::common::{Account, Fixture, deposited, exactly, fixture, fixture_with, note};
+use super::common::{
+    Account, Fixture, deposited, eventually, exactly, fixture, fixture_with, note, slow,
+    with_slow_events,
+};
 
 /// Commits in this database so far. A session's count arrives when it ends: the store must be gone.
 async fn commits(f: &Fixture) -> i64 {
@@ -153,6 +156,22 @@ async fn a_dropped_future_loses_nobody_elses_events() {
         }
     }
     assert!(acknowledged.len() >= 100);
+
+    // One that is dropped when it has left with the others, for certain.
+    with_slow_events(&f).await;
+    let slow = slow(0.5);
+    let id = slow.id();
+    let slow = f.store.append("slow-1", ExpectedVersion::Any, [slow]);
+    let company = (0..20).map(|n| {
+        f.store
+            .append(format!("company-{n}"), ExpectedVersion::Any, [note(n)])
+    });
+    let slow = tokio::time::timeout(Duration::from_millis(200), slow);
+    let (dropped, company) = tokio::join!(slow, join_all(company));
+    assert!(dropped.is_err());
+    acknowledged.extend(company.into_iter().map(|outcome| outcome.unwrap().ids[0]));
+    eventually(|| async { f.event_ids().await.contains(&id) }).await;
+
     let stored = f.event_ids().await;
     assert_eq!(stored.iter().collect::<HashSet<_>>().len(), stored.len());
     assert!(acknowledged.is_subset(&stored.into_iter().collect()));

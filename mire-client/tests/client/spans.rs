@@ -130,3 +130,30 @@ async fn spans_say_what_a_call_is_about_and_nothing_of_its_payload() {
         assert!(log.contains(span), "{span} is missing:\n{log}");
     }
 }
+
+#[tokio::test]
+async fn a_snapshot_that_cannot_be_read_is_logged_without_what_is_in_it() {
+    let f = fixture().await;
+    account_of(&f.store, "1", 1).await;
+    let nonsense = format!(r#"{{"owner": "", "cents": "{SECRET}", "closed": false}}"#);
+    let save = "SELECT mire.save_snapshot('account-1', 1, 1, $1::text::jsonb)";
+    f.session().await.execute(save, &[&nonsense]).await.unwrap();
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_writer(move || writer.clone())
+        .finish();
+    let guard = tracing::subscriber::set_default(subscriber);
+    let loaded = f.store.load_snapshotted::<Account>("1").await.unwrap();
+    drop(guard);
+    assert_eq!(loaded.state().cents, 1);
+    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    assert!(log.contains("snapshot ignored"), "{log}");
+    let ours = log.lines().filter(|line| line.contains("mire_client"));
+    assert_eq!(
+        ours.filter(|line| line.contains(SECRET)).count(),
+        0,
+        "{log}"
+    );
+}

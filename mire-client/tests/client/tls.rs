@@ -125,3 +125,21 @@ async fn tls_goes_as_far_as_the_url_asks() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_asks_for_tls_never_gets_plaintext_however_it_is_written() {
+    let f = super::common::fixture().await;
+    let (port, name) = (f.database.cluster().port(), &f.database.name);
+    // This server speaks no TLS.
+    for url in [
+        format!("host=127.0.0.1 port={port} user=postgres dbname={name} sslmode=require"),
+        format!("host=127.0.0.1 port={port} user=postgres dbname={name} sslmode = require"),
+        format!("postgres://postgres:a?b@127.0.0.1:{port}/{name}?sslmode=require"),
+        format!("postgres://postgres@127.0.0.1:{port}/{name}?ssl%6dode=require"),
+        format!("postgres://postgres@127.0.0.1:{port}/{name}?sslrootcert=system"),
+        format!("postgres://postgres@127.0.0.1:{port}/{name}?sslmode=prefer&sslrootcert=system"),
+        format!("postgres://postgres@127.0.0.1:{port}/{name}?sslmode=verify-ca"),
+    ] {
+        assert!(EventStore::connect(&url).await.is_err(), "{url}");
+    }
+}

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use mire_client::ExpectedVersion;
+use mire_client::{AggregateRoot, ExpectedVersion};
 
-use super::common::{Account, account_of, deposited, exactly, fixture, note};
+use super::common::{Account, account_of, deposited, exactly, fixture, fixture_with, note};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_aggregates_and_a_table_change_together() {
@@ -125,4 +125,141 @@ async fn lockers_of_one_aggregate_take_turns_and_lose_nothing() {
         f.store.load::<Account>("1").await.unwrap().state().cents,
         21
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_rolled_back_is_pending_again_and_no_snapshot_is_taken_of_it() {
+    let f = fixture().await;
+    for (n, dropped) in [true, false].into_iter().enumerate() {
+        let mut account = AggregateRoot::<Account>::new(n);
+        account.record(deposited(1_000_000));
+        let mut tx = f.store.begin().await.unwrap();
+        assert_eq!(tx.save(&mut account).await.unwrap().version, 1);
+        assert_eq!((account.version(), account.pending().len()), (1, 0));
+        account.record(deposited(5));
+        assert_eq!(tx.save(&mut account).await.unwrap().version, 2);
+        // Neither saved elsewhere nor kept as a snapshot before it is known to be true.
+        assert!(f.store.save(&mut account).await.unwrap_err().is_invalid());
+        let mut other = f.store.begin().await.unwrap();
+        assert!(other.save(&mut account).await.unwrap_err().is_invalid());
+        drop(other);
+        assert!(
+            f.store
+                .take_snapshot(&account)
+                .await
+                .unwrap_err()
+                .is_invalid()
+        );
+        if dropped {
+            drop(tx);
+        } else {
+            tx.rollback().await.unwrap();
+        }
+        assert_eq!((account.version(), account.pending().len()), (0, 2));
+
+        // Somebody else brings the stream to the very version that was rolled back.
+        account_of(&f.store, &n.to_string(), 2).await;
+        assert!(
+            f.store
+                .take_snapshot(&account)
+                .await
+                .unwrap_err()
+                .is_invalid()
+        );
+        assert!(f.store.save(&mut account).await.unwrap_err().is_conflict());
+        let loaded = f.store.load_snapshotted::<Account>(n).await.unwrap();
+        assert_eq!(loaded.state().cents, 2);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_rolled_back_can_be_saved_again() {
+    let f = fixture().await;
+    let mut account = AggregateRoot::<Account>::new(1);
+    account.record(deposited(1));
+    let mut tx = f.store.begin().await.unwrap();
+    tx.save(&mut account).await.unwrap();
+    tx.rollback().await.unwrap();
+    let mut tx = f.store.begin().await.unwrap();
+    tx.save(&mut account).await.unwrap();
+    drop(tx);
+    assert_eq!(f.store.save(&mut account).await.unwrap().version, 1);
+    assert_eq!(f.event_ids().await.len(), 1);
+
+    account.record(deposited(1));
+    let mut tx = f.store.begin().await.unwrap();
+    tx.save(&mut account).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!((account.version(), account.pending().len()), (2, 0));
+    assert!(f.store.take_snapshot(&account).await.unwrap());
+    account.record(deposited(1));
+    assert_eq!(f.store.save(&mut account).await.unwrap().version, 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_dropped_call_a_transaction_commits_nothing_and_its_connection_is_nobody_elses() {
+    let f = fixture_with(mire_client::EventStore::builder().pool_size(1)).await;
+    account_of(&f.store, "1", 1).await;
+    let mut sitter = f.session().await;
+    for ended_by_commit in [true, false] {
+        let sitting = sitter.transaction().await.unwrap();
+        let append = "SELECT FROM mire.append('account-1', '[{\"type\": \"account.closed\", \"data\": null}]'::jsonb)";
+        sitting.execute(append, &[]).await.unwrap();
+        let tx = f.store.begin().await.unwrap();
+        let locked = tx.load_locked::<Account>("1");
+        let given_up = tokio::time::timeout(Duration::from_millis(200), locked).await;
+        assert!(given_up.is_err());
+        if ended_by_commit {
+            assert!(tx.commit().await.unwrap_err().is_invalid());
+        } else {
+            drop(tx);
+        }
+        let unrelated = f.store.stream_version("whatever");
+        tokio::time::timeout(Duration::from_secs(5), unrelated)
+            .await
+            .expect("it does not wait behind the dropped call")
+            .unwrap();
+        let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
+                       AND wait_event_type = 'Lock'";
+        super::common::eventually(|| async { f.number(waiting).await == 0 }).await;
+        sitting.rollback().await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_of_the_programs_own_that_was_dropped_does_not_block_the_pool() {
+    let f = fixture_with(mire_client::EventStore::builder().pool_size(1)).await;
+    let tx = f.store.begin().await.unwrap();
+    let query = tx.sql().batch_execute("SELECT pg_sleep(60)");
+    assert!(
+        tokio::time::timeout(Duration::from_millis(100), query)
+            .await
+            .is_err()
+    );
+    drop(tx);
+    let unrelated = f.store.stream_version("whatever");
+    tokio::time::timeout(Duration::from_secs(10), unrelated)
+        .await
+        .expect("it does not wait behind the dropped query")
+        .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_whose_connection_has_died_is_known_not_to_have_committed() {
+    let f = fixture().await;
+    let mut account = AggregateRoot::<Account>::new(1);
+    account.record(deposited(1));
+    let mut tx = f.store.begin().await.unwrap();
+    tx.save(&mut account).await.unwrap();
+    let impatient = "SET LOCAL idle_in_transaction_session_timeout = '100ms'";
+    tx.sql().batch_execute(impatient).await.unwrap();
+    while !tx.sql().is_closed() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let error = tx.commit().await.unwrap_err();
+    assert!(
+        error.is_retryable() && !error.is_outcome_unknown(),
+        "{error:?}"
+    );
+    assert_eq!(f.store.save(&mut account).await.unwrap().version, 1);
 }

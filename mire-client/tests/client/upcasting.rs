@@ -1,9 +1,13 @@
 //! Older names and shapes are turned into today's before they are folded.
 
-use mire_client::{Aggregate, BoxError, EventData, ExpectedVersion, NewEvent, OldEvent, ReadAll};
+use futures_util::TryStreamExt;
+use mire_client::{
+    Aggregate, AggregateRoot, BoxError, EventData, ExpectedVersion, Metadata, NewEvent, OldEvent,
+    ReadAll, ReadStream,
+};
 use serde::{Deserialize, Serialize};
 
-use super::common::fixture;
+use super::common::{Account, deposited, fixture};
 
 /// As it was written years ago.
 mod yesterday {
@@ -205,4 +209,28 @@ fn what_is_stored_is_a_variants_content_alone() {
         PaymentReceived::from_json(0, event.to_json().unwrap().as_str().as_bytes()).unwrap(),
         event
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metadata_that_is_handed_on_says_nothing_about_the_shape_of_another_event() {
+    let f = fixture().await;
+    let old = NewEvent::new(&yesterday::ParcelEvent::Measured { size: "L".into() }).unwrap();
+    let old = old.with_metadata(&Metadata::new().actor("bob")).unwrap();
+    f.store
+        .append("parcel-1", ExpectedVersion::Any, [old])
+        .await
+        .unwrap();
+    let read = f.store.read_stream("parcel-1", ReadStream::new());
+    let read: Vec<_> = read.try_collect().await.unwrap();
+    let stored = read[0].metadata.as_ref().unwrap();
+    assert!(stored.as_str().contains("$schema"));
+
+    let mut account = AggregateRoot::<Account>::new(1);
+    account.set_metadata(stored.to::<Metadata>().unwrap());
+    account.record(deposited(1));
+    f.store.save(&mut account).await.unwrap();
+    assert_eq!(f.store.load::<Account>(1).await.unwrap().state().cents, 1);
+    let read = f.store.read_stream(account.stream(), ReadStream::new());
+    let read: Vec<_> = read.try_collect().await.unwrap();
+    assert_eq!(read[0].metadata().unwrap().who(), Some("bob"));
 }
