@@ -31,6 +31,9 @@ pub(crate) async fn announce(store: EventStore, subscribed: Vec<Arc<Subscribed>>
         match store.wait_for_events(after, patience).await {
             Ok(safe) => {
                 failures = 0;
+                if !behind {
+                    told = Instant::now();
+                }
                 if safe.position > after {
                     let concerned = peek(&store, &subscribed, after, safe.position)
                         .await

@@ -61,10 +61,15 @@ impl OrderCheck {
         }
     }
 
-    /// A stream whose next events come another way.
+    /// The next events of a stream come another way.
     pub(crate) fn forget(&mut self, stream: &str) {
         self.recent.remove(stream);
         self.older.remove(stream);
+        self.some_are_parked();
+    }
+
+    /// The first events of some streams come, or came, another way.
+    pub(crate) fn some_are_parked(&mut self) {
         self.from_the_first = false;
     }
 

@@ -502,6 +502,7 @@ impl<'a> Shift<'a> {
     async fn drain_parked(&mut self) -> Result<(), Halt> {
         const AT_A_TIME: i32 = 100;
         self.save_checkpoint().await?;
+        self.order.some_are_parked();
         self.parked_look = self.subscribed.status.borrow().look;
         loop {
             let events = self.fetch_parked(AT_A_TIME).await?;

@@ -5,6 +5,7 @@
 mod aggregates;
 mod append;
 mod busy_streams;
+mod catch_up;
 mod chaos;
 mod common;
 mod connection_loss;
