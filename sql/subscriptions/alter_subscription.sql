@@ -1,5 +1,6 @@
--- alter_subscription: changes a definition on purpose. A new filter holds from each checkpoint on. A new number of
--- partitions takes over once every old partition has reached a common stop position, so that no stream is handled by two.
+-- alter_subscription: changes a definition on purpose. A new filter holds from each checkpoint on, and supersedes whoever is
+-- at work. A new number of partitions takes over once every old partition has reached a common stop position, so that no
+-- stream is handled by two.
 -- Locks: the checkpoints' rows and the subscription's, until commit; waits for workers' transactions.
 -- Raises: 42704, MI004, 22023; 55000 while an earlier change of the number of partitions is still under way.
 CREATE FUNCTION mire.alter_subscription(
@@ -28,6 +29,11 @@ BEGIN
      SET categories = mire_internal.filter_of('categories', alter_subscription.categories),
          types = mire_internal.filter_of('types', alter_subscription.types)
    WHERE s.name = alter_subscription.name;
+  IF current.categories IS DISTINCT FROM mire_internal.filter_of('categories', alter_subscription.categories)
+     OR current.types IS DISTINCT FROM mire_internal.filter_of('types', alter_subscription.types) THEN
+    -- What workers have in hand beyond the checkpoint was chosen by the old filter: they take their partitions anew.
+    UPDATE mire.checkpoints AS c SET fence = 0, handed_out = c.checkpoint WHERE c.name = alter_subscription.name;
+  END IF;
   IF current.stop_position IS NULL AND current.partitions <> partitions THEN
     -- No partition has been handed out more, and each can get there: a hole at the tail is not passed.
     UPDATE mire.subscriptions AS s
@@ -42,8 +48,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION mire.alter_subscription(text, text[], text[], integer) IS
-'Gives a subscription a new definition (all three parts, as in create_subscription). Another number of partitions takes '
-'over when all old ones have reached a common stop position. For admins. Raises 42704, 55000';
+'Gives a subscription a new definition (all three parts, as in create_subscription). Another filter supersedes its workers '
+'(their next call raises MI003). Another number of partitions takes over when all old ones have reached a common stop position. For admins. Raises 42704, 55000';
 
 -- close_generation: when every partition has reached the stop position, the next generation begins there. Nobody may be in
 -- the middle of a call then. It waits for them only briefly, because its caller may hold a checkpoint's row; a later acquire
