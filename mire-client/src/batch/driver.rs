@@ -1,7 +1,7 @@
 //! The task that drives the batcher: starts what the scheduler allows, and tells it what came back.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use futures_util::future::{BoxFuture, FutureExt, OptionFuture};
@@ -14,6 +14,9 @@ use super::lane::Lane;
 use super::schedule::{Item, Limits, Scheduler};
 use super::ticket::Ticket;
 use crate::connection::Connector;
+
+/// So often the streams that wait for their turn are probed.
+const PROBE_PAUSE: Duration = Duration::from_millis(100);
 
 /// Runs until every handle of the store is gone and everything handed over is done.
 pub(super) async fn run(
@@ -31,6 +34,7 @@ pub(super) async fn run(
     let alone_lanes = Arc::new(AloneLanes::new(connector, settings.reconnect_timeout));
     let mut alone: FuturesUnordered<BoxFuture<'static, Alone>> = FuturesUnordered::new();
     let mut open = true;
+    let mut probe_at: Option<Instant> = None;
 
     while open || !scheduler.is_idle() {
         while let Ok(item) = inbox.try_recv() {
@@ -55,6 +59,15 @@ pub(super) async fn run(
         if !open && scheduler.is_idle() {
             break;
         }
+        probe_at = match probe_at {
+            Some(at) if scheduler.is_waiting_for_turns() => Some(at),
+            _ => scheduler
+                .is_waiting_for_turns()
+                .then(|| Instant::now() + PROBE_PAUSE),
+        };
+        // While a batch is in flight its return is what wakes the driver.
+        let probe_due = probe_at.filter(|_| idle_lane.is_some());
+        let wake_at = scheduler.next_deadline().into_iter().chain(probe_due).min();
         tokio::select! {
             received = inbox.recv(), if open => match received {
                 Some(item) => scheduler.push(item),
@@ -71,7 +84,11 @@ pub(super) async fn run(
                 Alone::Done(stream) => scheduler.alone_done(&stream),
                 Alone::Busy(item) => scheduler.alone_busy(item),
             },
-            () = sleep_until(scheduler.next_deadline()) => {}
+            () = sleep_until(wake_at) => {}
+        }
+        if idle_lane.is_some() && probe_at.is_some_and(|at| at <= Instant::now()) {
+            scheduler.probe();
+            probe_at = None;
         }
         for item in scheduler.expired(Instant::now()) {
             let error = busy_for_too_long(&item);

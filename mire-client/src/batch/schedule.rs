@@ -4,6 +4,10 @@
 //! in flight. An append that comes back busy *blocks* its stream: it and everything behind it of the same stream is
 //! *parked*; the first of them goes *alone*, one a stream and a bounded number in all. When it is through, the others of
 //! the stream are ready again, in their order, before everything that came later.
+//!
+//! More streams may be blocked than can go alone at the same time. Those that wait for their turn are
+//! [*probed*](Scheduler::probe) meanwhile: the first append of each goes along with the next batch, which waits for nobody.
+//! So a stream that is free again does not wait for those that are not.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -44,6 +48,8 @@ pub(crate) struct Scheduler<T> {
     blocked: HashMap<Arc<str>, Blocked<T>>,
     /// Blocked streams whose first append waits to go alone, in turn.
     turns: VecDeque<Arc<str>>,
+    /// Those waiting streams are to be probed with the next batch.
+    probe: bool,
     batch_in_flight: bool,
     alone_in_flight: usize,
 }
@@ -51,6 +57,17 @@ pub(crate) struct Scheduler<T> {
 /// A stream that somebody else's transaction sits on.
 struct Blocked<T> {
     parked: VecDeque<Item<T>>,
+    /// Its first append is in the batch.
+    probed: bool,
+}
+
+impl<T> Default for Blocked<T> {
+    fn default() -> Self {
+        Self {
+            parked: VecDeque::new(),
+            probed: false,
+        }
+    }
 }
 
 impl<T: Payload> Scheduler<T> {
@@ -60,6 +77,7 @@ impl<T: Payload> Scheduler<T> {
             ready: VecDeque::new(),
             blocked: HashMap::new(),
             turns: VecDeque::new(),
+            probe: false,
             batch_in_flight: false,
             alone_in_flight: 0,
         }
@@ -75,8 +93,9 @@ impl<T: Payload> Scheduler<T> {
         if self.batch_in_flight {
             return None;
         }
-        let mut batch = Vec::new();
-        let (mut events, mut bytes) = (0, 0);
+        let mut batch = self.probes();
+        let mut events: usize = batch.iter().map(|item| item.events).sum();
+        let mut bytes: usize = batch.iter().map(|item| item.bytes).sum();
         while let Some(mut item) = self.ready.pop_front() {
             if item.payload.is_abandoned() {
                 continue;
@@ -100,6 +119,55 @@ impl<T: Payload> Scheduler<T> {
         self.batch_in_flight.then_some(batch)
     }
 
+    /// Lets the streams that wait for their turn have a try in the next batch.
+    pub(crate) fn probe(&mut self) {
+        self.probe = true;
+    }
+
+    /// Whether there are streams to be probed.
+    pub(crate) fn is_waiting_for_turns(&self) -> bool {
+        !self.turns.is_empty()
+    }
+
+    /// The first appends of streams that wait for their turn, in turn, as far as they have room in a batch.
+    fn probes(&mut self) -> Vec<Item<T>> {
+        let mut probes = Vec::new();
+        if !std::mem::take(&mut self.probe) {
+            return probes;
+        }
+        let (mut events, mut bytes) = (0, 0);
+        for _ in 0..self.turns.len() {
+            let Some(stream) = self.turns.pop_front() else {
+                break;
+            };
+            let Some(blocked) = self.blocked.get_mut(&stream) else {
+                continue;
+            };
+            while let Some(item) = blocked
+                .parked
+                .pop_front_if(|item| item.payload.is_abandoned())
+            {
+                drop(item);
+            }
+            let Some(item) = blocked.parked.pop_front() else {
+                // Everybody who had waited for this stream has gone.
+                self.blocked.remove(&stream);
+                continue;
+            };
+            events += item.events;
+            bytes += item.bytes;
+            let full = events > self.limits.batch_events || bytes > self.limits.batch_bytes;
+            if full && !probes.is_empty() {
+                blocked.parked.push_front(item);
+                self.turns.push_front(stream);
+                break;
+            }
+            blocked.probed = true;
+            probes.push(item);
+        }
+        probes
+    }
+
     /// The batch is back. `busy` are those of its appends that must go again, in their order.
     pub(crate) fn batch_returned(&mut self, busy: Vec<Item<T>>) {
         debug_assert!(self.batch_in_flight, "a batch returns that had not left");
@@ -108,12 +176,33 @@ impl<T: Payload> Scheduler<T> {
             item.payload.parked();
             let stream = item.stream.clone();
             let blocked = self.blocked.entry(stream.clone()).or_insert_with(|| {
-                self.turns.push_back(stream);
-                Blocked {
-                    parked: VecDeque::new(),
-                }
+                self.turns.push_back(stream.clone());
+                Blocked::default()
             });
-            blocked.parked.push_back(item);
+            if std::mem::take(&mut blocked.probed) {
+                blocked.parked.push_front(item);
+                self.turns.push_back(stream);
+            } else {
+                blocked.parked.push_back(item);
+            }
+        }
+        let through: Vec<Arc<str>> = self
+            .blocked
+            .iter()
+            .filter(|(_, blocked)| blocked.probed)
+            .map(|(stream, _)| stream.clone())
+            .collect();
+        for stream in through {
+            self.unblock(&stream);
+        }
+    }
+
+    /// A stream's others are ready again, before what came later.
+    fn unblock(&mut self, stream: &Arc<str>) {
+        if let Some(blocked) = self.blocked.remove(stream) {
+            for item in blocked.parked.into_iter().rev() {
+                self.ready.push_front(item);
+            }
         }
     }
 
@@ -136,14 +225,10 @@ impl<T: Payload> Scheduler<T> {
         None
     }
 
-    /// The append that went alone is through, well or not: the stream's others are ready again, before what came later.
+    /// The append that went alone is through, well or not.
     pub(crate) fn alone_done(&mut self, stream: &Arc<str>) {
         self.alone_in_flight -= 1;
-        if let Some(blocked) = self.blocked.remove(stream) {
-            for item in blocked.parked.into_iter().rev() {
-                self.ready.push_front(item);
-            }
-        }
+        self.unblock(stream);
     }
 
     /// The append that went alone is still busy: it waits for its stream's next turn.
@@ -152,9 +237,7 @@ impl<T: Payload> Scheduler<T> {
         let stream = item.stream.clone();
         self.blocked
             .entry(stream.clone())
-            .or_insert_with(|| Blocked {
-                parked: VecDeque::new(),
-            })
+            .or_default()
             .parked
             .push_front(item);
         self.turns.push_back(stream);

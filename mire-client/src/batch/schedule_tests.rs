@@ -126,6 +126,35 @@ fn busy_streams_take_turns_when_there_are_more_than_may_go_alone() {
 }
 
 #[test]
+fn a_stream_that_waits_for_its_turn_goes_along_with_a_batch_when_it_is_probed() {
+    let mut scheduler = Scheduler::new(LIMITS);
+    for (number, stream) in [(1, "a"), (2, "b"), (3, "c"), (4, "d")] {
+        scheduler.push(item(number, stream));
+    }
+    let batch = scheduler.next_batch().unwrap();
+    scheduler.batch_returned(batch);
+    while scheduler.next_alone().is_some() {}
+    scheduler.push(item(5, "c"));
+    scheduler.push(item(6, "d"));
+    assert!(scheduler.next_batch().is_none());
+    scheduler.probe();
+    let batch = scheduler.next_batch().unwrap();
+    let probed: Vec<_> = batch.iter().map(|item| item.payload.number).collect();
+    assert_eq!(probed, [3, 4]);
+    // One of them is still busy.
+    scheduler.batch_returned(
+        batch
+            .into_iter()
+            .filter(|item| &*item.stream == "d")
+            .collect(),
+    );
+    assert_eq!(numbers(scheduler.next_batch()), [5]);
+    scheduler.batch_returned(vec![]);
+    assert!(scheduler.is_waiting_for_turns());
+    assert!(scheduler.next_batch().is_none(), "only when told");
+}
+
+#[test]
 fn what_its_caller_has_left_is_withdrawn_wherever_it_waits() {
     let gone = |number, stream| Item {
         payload: Numbered { number, gone: true },
@@ -176,6 +205,8 @@ enum Step {
     Return { busy: u8 },
     /// An append that went alone returns, through or still busy.
     Alone { which: usize, through: bool },
+    /// Streams that wait for their turn are to be probed.
+    Probe,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -184,6 +215,7 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(stream, events, gone)| Step::Push { stream, events, gone }),
         2 => any::<u8>().prop_map(|busy| Step::Return { busy }),
         2 => (0_usize..4, any::<bool>()).prop_map(|(which, through)| Step::Alone { which, through }),
+        1 => Just(Step::Probe),
     ]
 }
 
@@ -228,6 +260,7 @@ impl World {
                     self.scheduler.batch_returned(busy);
                 }
             }
+            Step::Probe => self.scheduler.probe(),
             Step::Alone { which, through } => {
                 if which < self.alone.len() {
                     let item = self.alone.remove(which);

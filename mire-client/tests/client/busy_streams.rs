@@ -279,3 +279,47 @@ async fn a_full_queue_is_left_in_the_order_of_arrival() {
     });
     assert_eq!((earlier.await.unwrap(), later.await.unwrap()), (1, 2));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_is_free_again_does_not_wait_for_those_that_are_not() {
+    const HELD: usize = 30;
+    let f =
+        fixture_with(EventStore::builder().shared_commits(SharedCommits::new().max_alone(2))).await;
+    let sitter = f.session().await;
+    sitter.batch_execute("BEGIN").await.unwrap();
+    for n in 0..HELD {
+        let append =
+            "SELECT FROM mire.append($1, '[{\"type\": \"note.taken\", \"data\": {}}]'::jsonb)";
+        sitter
+            .execute(append, &[&format!("held-{n}")])
+            .await
+            .unwrap();
+    }
+    let held: Vec<_> = (0..HELD)
+        .map(|n| {
+            let store = f.store.clone();
+            tokio::spawn(async move {
+                store
+                    .append(format!("held-{n}"), ExpectedVersion::Any, [note(n)])
+                    .await
+            })
+        })
+        .collect();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let passing = sit_on(&f, "note-1").await;
+    let release = async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        passing.batch_execute("ROLLBACK").await.unwrap();
+        Instant::now()
+    };
+    let append = f.store.append("note-1", ExpectedVersion::Any, [note(1)]);
+    let append = async { append.await.map(|_| Instant::now()) };
+    let (released, appended) = tokio::join!(release, append);
+    // A round of turns takes 15 s.
+    assert!(appended.unwrap() - released < Duration::from_secs(3));
+    assert!(held.iter().all(|task| !task.is_finished()));
+    sitter.batch_execute("ROLLBACK").await.unwrap();
+    for task in held {
+        task.await.unwrap().unwrap();
+    }
+}
