@@ -16,7 +16,7 @@ pub(crate) struct Flight {
     pub(crate) miles: i64,
 }
 
-#[derive(Debug, PartialEq, Serialize, Deserialize, EventData)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, EventData)]
 #[event_data(entity = "aircraft")]
 pub(crate) enum AircraftEvent {
     Departed {

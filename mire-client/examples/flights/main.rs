@@ -4,6 +4,7 @@
 
 mod aircraft;
 mod input;
+mod projection;
 mod report;
 mod table;
 
@@ -37,6 +38,7 @@ pub(crate) async fn run(url: &str, bar: ProgressBar) -> Result<(), BoxError> {
     );
 
     bar.set_length(total as u64);
+    bar.set_message("commands");
     let started = Instant::now();
     let recorded: usize = stream::iter(commands)
         .map(|(id, commands)| tell(&store, id, commands, bar.clone()))
@@ -47,21 +49,25 @@ pub(crate) async fn run(url: &str, bar: ProgressBar) -> Result<(), BoxError> {
     bar.finish_and_clear();
 
     let started = Instant::now();
-    let from_feed = Report::from_feed(&store).await?;
+    bar.reset();
+    bar.set_message("positions of the log in the read model");
+    let from_feed = projection::build(&store, &bar).await?;
     let reading = started.elapsed();
     let from_file = Report::from_file(&lines);
 
     let equal = table::print(&from_feed, &from_file);
     println!("{recorded} events written in {}", rate(recorded, writing));
     println!(
-        "{} events read from the feed and folded in {}",
+        "{} events projected into two tables in {}",
         from_feed.events,
         rate(usize::try_from(from_feed.events)?, reading)
     );
     if !equal || from_feed != from_file {
         return Err("the read model and the file differ".into());
     }
-    println!("The read model built from the feed and the numbers counted from the file are equal.");
+    println!(
+        "The read model that the projection keeps and the numbers counted from the file are equal."
+    );
     Ok(())
 }
 
@@ -101,6 +107,8 @@ fn how_to_look_around(url: &str, throwaway: bool) {
          \x20 SELECT version, type, data FROM mire.read_stream('aircraft-N14228', 0, 10);\n\
          \x20 SELECT position, stream, type FROM mire.read_all(0, 10, ARRAY['aircraft'], ARRAY['aircraft.diverted']);\n\
          \x20 SELECT * FROM mire.stats;\n\
+         \x20 SELECT * FROM mire.subscription_status;\n\
+         \x20 SELECT * FROM flight_carriers ORDER BY departures DESC LIMIT 5;\n\
          \x20 \\df+ mire.*"
     );
 }
@@ -109,8 +117,7 @@ fn how_to_look_around(url: &str, throwaway: bool) {
 #[allow(dead_code)] // the tests call `run`
 async fn main() -> Result<(), BoxError> {
     let database = testing::database()?;
-    let style =
-        ProgressStyle::with_template("{bar:40} {pos}/{len} commands  {per_sec}  {eta} left")?;
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} {msg}  {per_sec}  {eta} left")?;
     run(database.url(), ProgressBar::new(0).with_style(style)).await?;
     how_to_look_around(database.url(), database.is_throwaway());
     Ok(())

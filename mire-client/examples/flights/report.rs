@@ -1,9 +1,6 @@
-//! The numbers, twice: as a read model built from the feed, and counted directly from the file.
+//! The numbers, twice: folded from events, and counted directly from the file.
 
 use std::collections::BTreeMap;
-
-use futures_util::StreamExt;
-use mire_client::{BoxError, EventStore, ReadAll};
 
 use super::aircraft::AircraftEvent;
 use super::input::Line;
@@ -24,6 +21,8 @@ pub(crate) struct Carrier {
 pub(crate) struct Aircraft {
     pub(crate) departures: i64,
     pub(crate) miles: i64,
+    /// How many events tell of it.
+    pub(crate) events: i64,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,26 +33,11 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// Reads the feed from its beginning.
-    pub(crate) async fn from_feed(store: &EventStore) -> Result<Self, BoxError> {
-        let mut report = Self::default();
-        let mut feed = store.read_all(
-            ReadAll::new()
-                .after(0)
-                .categories(["aircraft"])
-                .page_size(2_000),
-        );
-        while let Some(next) = feed.next().await {
-            let event = next?.event;
-            let id = event.stream.trim_start_matches("aircraft-").to_owned();
-            report.handle(id, event.decode()?);
-        }
-        Ok(report)
-    }
-
-    fn handle(&mut self, id: String, event: AircraftEvent) {
+    /// Folds one event.
+    pub(crate) fn handle(&mut self, id: String, event: AircraftEvent) {
         self.events += 1;
         let aircraft = self.aircraft.entry(id).or_default();
+        aircraft.events += 1;
         match event {
             AircraftEvent::Departed {
                 flight,
@@ -93,9 +77,11 @@ impl Report {
             let Some(departure_delay) = line.dep_delay else {
                 carrier.cancelled += 1;
                 report.events += 1;
+                aircraft.events += 1;
                 continue;
             };
             report.events += 2;
+            aircraft.events += 2;
             aircraft.departures += 1;
             carrier.departures += 1;
             carrier.departure_delay += departure_delay;

@@ -44,10 +44,6 @@ impl TransactionalHandler for Balances {
 }
 
 pub(crate) async fn with_balances(f: &Fixture) {
-    let _ = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::DEBUG)
-        .with_test_writer()
-        .try_init();
     let sql = "CREATE TABLE balances (id text PRIMARY KEY, cents bigint, events bigint)";
     f.session().await.batch_execute(sql).await.unwrap();
 }
