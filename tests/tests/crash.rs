@@ -10,6 +10,7 @@ use mire_cluster::Cluster;
 use mire_tests::feed::{Reader, assert_streams_are_contiguous};
 use mire_tests::load::Load;
 use mire_tests::session::{connect, torture_time, value, wait_until};
+use mire_tests::stall::Over;
 use postgres::{Client, Error, NoTls};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -121,14 +122,6 @@ fn strike(cluster: &Cluster, blow: Blow) {
 fn kill(pid: i32) {
     // That it has just ended by itself is as good.
     let _ = kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL);
-}
-
-struct Over<'a>(&'a AtomicBool);
-
-impl Drop for Over<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 /// A reader that connects again whenever it must, and keeps a bigint over it.

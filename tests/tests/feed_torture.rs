@@ -5,16 +5,16 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::cell::RefCell;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use mire_cluster::shared;
 use mire_tests::feed::{Reader, assert_streams_are_contiguous};
 use mire_tests::load::{CATEGORIES, Load, Outcome};
 use mire_tests::session::{append, connect, events, pid, torture_time, value};
-use mire_tests::stall::Stalls;
+use mire_tests::stall::{Over, Stalls, stop_again_and_again};
 use postgres::Client;
-use rustix::process::{Pid, Signal, kill_process};
 
 const WRITERS: usize = 12;
 
@@ -70,64 +70,75 @@ fn torture_of_the_feed_neither_skips_nor_reorders_anything() {
 #[test]
 fn torture_of_a_reader_stopped_between_any_two_instructions_makes_it_skip_nothing() {
     let database = shared().fresh_database().unwrap();
-    let [mut open, mut later, mut client, mut superuser] = [(); 4].map(|()| connect(&database.url));
+    let [open, mut later, mut client, mut superuser] = [(); 4].map(|()| connect(&database.url));
+    let open = RefCell::new(open);
     // The more locks the reader has to look through, the more often it is stopped just there.
     superuser
         .batch_execute("SELECT pg_advisory_lock(i) FROM generate_series(1, 4000) AS i")
         .unwrap();
-    for writer in [&mut open, &mut later] {
-        // Thousands of rounds, and no crash: their commits need not wait for the disk.
-        writer
+    superuser.batch_execute(READER).unwrap();
+    for session in [&mut *open.borrow_mut(), &mut later, &mut client] {
+        // Thousands of rounds, and no crash: commits need not wait for the disk.
+        session
             .batch_execute("SET mire.allow_async_commit = on; SET synchronous_commit = off")
             .unwrap();
     }
-    let victim = Pid::from_raw(pid(&mut client)).unwrap();
-    let (done, reads) = (AtomicBool::new(false), AtomicU64::new(0));
-    let end = Instant::now() + torture_time(8, 60);
-    let (rounds, reader) = std::thread::scope(|scope| {
-        let over = Over(&done);
-        let reader = scope.spawn(|| {
-            let mut reader = Reader::new(100);
-            loop {
-                let last_look = done.load(Ordering::Relaxed);
-                if reader.read(&mut client).unwrap() == 0 && last_look {
-                    return reader;
+    let victim = pid(&mut client);
+    let reads = "SELECT last_value FROM reads";
+    let rounds = std::thread::scope(|scope| {
+        let reader = scope.spawn(move || client.batch_execute("CALL read_until_the_end()"));
+        let rounds = stop_again_and_again(
+            victim,
+            torture_time(8, 60),
+            || {
+                let mut open = open.borrow_mut();
+                open.batch_execute("BEGIN").unwrap();
+                append(&mut *open, "open-1", &events(1), None).unwrap();
+                append(&mut later, "later-1", &events(1), None).unwrap();
+            },
+            || {
+                let before: i64 = value(&mut superuser, reads);
+                while value::<i64>(&mut superuser, reads) < before + 2 {
+                    assert!(!reader.is_finished(), "the reader failed");
                 }
-                reads.fetch_add(1, Ordering::Relaxed);
-            }
-        });
-        // It may have been stopped with a lock of the server's own in its hands, which an append needs.
-        scope.spawn(|| {
-            while !done.load(Ordering::Relaxed) {
-                std::thread::sleep(Duration::from_millis(20));
-                kill_process(victim, Signal::CONT).unwrap();
-            }
-        });
-        let mut rounds = 0;
-        while Instant::now() < end {
-            kill_process(victim, Signal::STOP).unwrap();
-            open.batch_execute("BEGIN").unwrap();
-            let appended = append(&mut open, "open-1", &events(1), None)
-                .and_then(|_| append(&mut later, "later-1", &events(1), None));
-            kill_process(victim, Signal::CONT).unwrap();
-            appended.unwrap();
-            let before = reads.load(Ordering::Relaxed);
-            while reads.load(Ordering::Relaxed) < before + 2 && !reader.is_finished() {
-                std::thread::yield_now();
-            }
-            open.batch_execute("COMMIT").unwrap();
-            rounds += 1;
-        }
-        drop(over);
-        (rounds, reader.join().unwrap())
+                open.borrow_mut().batch_execute("COMMIT").unwrap();
+            },
+        );
+        append(&mut later, "end-1", &events(1), None).unwrap();
+        reader.join().unwrap().unwrap();
+        rounds
     });
-    reader.assert_saw_everything(&mut superuser);
-    println!(
-        "stopped {rounds} times, {} reads, {} events",
-        reads.load(Ordering::Relaxed),
-        reader.seen.len()
+    let missing: i64 = value(
+        &mut superuser,
+        "SELECT count(*) FROM mire.events AS e LEFT JOIN seen AS s USING (position) WHERE s.position IS NULL",
     );
+    println!(
+        "stopped {rounds} times in {} reads; {missing} events skipped",
+        value::<i64>(&mut superuser, reads)
+    );
+    assert_eq!(missing, 0);
 }
+
+/// A reader in a loop on the server, so that it is stopped within a read and not on the way to one.
+const READER: &str = "
+CREATE TABLE seen (position bigint PRIMARY KEY);
+CREATE SEQUENCE reads;
+CREATE PROCEDURE read_until_the_end() LANGUAGE plpgsql AS $$
+DECLARE
+  event record;
+  after bigint := 0;
+  over boolean := false;
+BEGIN
+  WHILE NOT over LOOP
+    FOR event IN SELECT position, stream, next_position FROM mire.read_all(after, 100) LOOP
+      after := event.next_position;
+      over := over OR event.stream IS NOT DISTINCT FROM 'end-1';
+      INSERT INTO seen SELECT event.position WHERE event.position IS NOT NULL;
+    END LOOP;
+    PERFORM nextval('reads');
+    COMMIT;
+  END LOOP;
+END $$";
 
 #[test]
 fn torture_catches_a_reader_without_the_safe_position() {
@@ -191,15 +202,6 @@ fn is_caught(query: &str) {
         }
     }
     panic!("the wrong reader skipped nothing: this load cannot tell right from wrong");
-}
-
-/// Tells the readers that nothing comes any more, also when the test fails.
-struct Over<'a>(&'a AtomicBool);
-
-impl Drop for Over<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 /// Reads until the writers are done and there is nothing left.

@@ -6,11 +6,12 @@
 use std::collections::HashSet;
 use std::io::Write;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use mire_cluster::{Database, shared};
-use mire_tests::session::{connect, torture_time, value, wait_until};
+use mire_tests::session::{connect, pid, torture_time, value, wait_until};
+use mire_tests::stall::{Over, stop_again_and_again};
 use postgres::Client;
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -122,10 +123,11 @@ fn a_holder_paused_between_transactions_cannot_write_when_it_wakes() {
     assert_eq!(count(&mut client, "work"), 0, "its write must be gone");
 }
 
-/// Drawn before the row is locked, a higher fence could be handed out and a lower one be stored after it.
 #[test]
 fn the_fence_handed_out_is_the_one_stored_however_many_acquire_at_once() {
     let (database, mut client) = store();
+    // The first of all makes the resource's row; it is not what is looked at here.
+    acquire(&mut client, "same");
     let end = Instant::now() + torture_time(3, 20);
     let highest = AtomicI64::new(0);
     let fences: Vec<i64> = std::thread::scope(|scope| {
@@ -166,4 +168,58 @@ fn the_fence_handed_out_is_the_one_stored_however_many_acquire_at_once() {
     let stored: i64 = value(&mut client, "SELECT fence FROM mire.lease_status");
     assert_eq!(Some(stored), fences.iter().copied().max());
     println!("{} fences, all different and growing", fences.len());
+}
+
+/// Drawn before the row is locked, a lower fence could be stored over a higher one: whoever is stopped between the two
+/// shows it.
+#[test]
+fn an_acquire_stopped_between_any_two_instructions_never_stores_a_lower_fence() {
+    let (database, mut rival) = store();
+    acquire(&mut rival, "same");
+    rival
+        .batch_execute(
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+               $$ BEGIN RAISE EXCEPTION '% over %', NEW.fence, OLD.fence; END $$;
+             CREATE TRIGGER only_grows BEFORE UPDATE ON mire.leases FOR EACH ROW
+               WHEN (NEW.fence < OLD.fence) EXECUTE FUNCTION refuse()",
+        )
+        .unwrap();
+    let mut client = connect(&database.url);
+    for session in [&mut client, &mut rival] {
+        // No crash comes, and without waiting for the disk it is stopped more often where it matters.
+        session
+            .batch_execute("SET mire.allow_async_commit = on; SET synchronous_commit = off")
+            .unwrap();
+    }
+    let victim = pid(&mut client);
+    let done = AtomicBool::new(false);
+    // In a loop on the server, so that it is stopped within an acquire and not on the way to one.
+    let acquire_all_the_time = "DO $$ BEGIN
+        FOR i IN 1..100 LOOP
+          PERFORM mire.acquire_lease('r', 'same', '2 s');
+          COMMIT;
+        END LOOP;
+      END $$";
+    let (rounds, acquired) = std::thread::scope(|scope| {
+        let over = Over(&done);
+        let holder = scope.spawn(|| {
+            let mut acquired = 0;
+            while !done.load(Ordering::Relaxed) {
+                client.batch_execute(acquire_all_the_time).unwrap();
+                acquired += 100;
+            }
+            acquired
+        });
+        let rounds = stop_again_and_again(
+            victim,
+            torture_time(3, 20),
+            || {
+                acquire(&mut rival, "same");
+            },
+            || assert!(!holder.is_finished(), "the holder failed"),
+        );
+        drop(over);
+        (rounds, holder.join().unwrap())
+    });
+    println!("stopped {rounds} times in {acquired} acquires");
 }
