@@ -11,6 +11,7 @@ mod common;
 mod connection_loss;
 mod examples;
 mod fleet;
+mod latency;
 mod leases;
 mod pooler;
 mod projections;
