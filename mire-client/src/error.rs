@@ -240,11 +240,13 @@ impl Error {
     }
 
     /// Nothing happened and the very same call may be repeated blindly: serialization failure, deadlock, a lock that
-    /// was not to be had, no connection. A conflict is not among them: its decision is stale.
+    /// was not to be had, no connection. A conflict is not among them: its decision is stale. Nor is a server that was
+    /// reached and does not let this client in (a wrong password, no such database).
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self.kind() {
-            ErrorKind::Busy { .. } | ErrorKind::Connection { .. } => true,
+            ErrorKind::Busy { .. } => true,
+            ErrorKind::Connection { .. } => self.sqlstate().is_none_or(sqlstate::may_pass),
             _ => matches!(
                 self.sqlstate(),
                 Some(

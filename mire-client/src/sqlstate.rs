@@ -54,3 +54,11 @@ pub(crate) fn is_setup(sqlstate: &str) -> bool {
         UNDEFINED_FUNCTION | INVALID_SCHEMA | INSUFFICIENT_PRIVILEGE
     )
 }
+
+/// A server that was reached and cannot serve just now: it starts or stops, is full, or takes no writes.
+pub(crate) fn may_pass(sqlstate: &str) -> bool {
+    sqlstate == READ_ONLY
+        || [CONNECTION_EXCEPTION_CLASS, "53", "57P"]
+            .iter()
+            .any(|class| sqlstate.starts_with(class))
+}

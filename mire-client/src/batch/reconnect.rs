@@ -26,19 +26,11 @@ pub(super) async fn connect(
                 }));
             }
         };
-        if !may_pass(&error) || Instant::now() + pause >= give_up_at {
+        if !error.is_retryable() || Instant::now() + pause >= give_up_at {
             return Err(error);
         }
         tracing::debug!(%error, ?pause, "trying again to connect");
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(Duration::from_millis(500));
     }
-}
-
-/// No answer at all, a server that starts or stops, or one that is full.
-fn may_pass(error: &Error) -> bool {
-    error.is_retryable()
-        && error
-            .sqlstate()
-            .is_none_or(|s| s.starts_with("57P") || s.starts_with("53") || s.starts_with("08"))
 }

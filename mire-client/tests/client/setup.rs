@@ -225,3 +225,22 @@ fn a_call_outside_of_a_runtime_is_an_error_and_spoils_nothing() {
             .unwrap();
     });
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_does_not_let_one_in_is_not_worth_another_try() {
+    let f = fixture().await;
+    let url = f.database.url.replace(&f.database.name, "no_such_database");
+    let store = EventStore::builder().url(url).build().unwrap();
+    let append = store.append("note-1", ExpectedVersion::Any, [note(1)]);
+    for error in [
+        append.await.map(drop),
+        store.stream_version("note-1").await.map(drop),
+    ] {
+        let error = error.unwrap_err();
+        assert_eq!(error.sqlstate(), Some("3D000"));
+        assert!(
+            !error.is_retryable() && !error.is_outcome_unknown(),
+            "{error:?}"
+        );
+    }
+}
