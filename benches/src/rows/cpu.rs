@@ -47,8 +47,8 @@ pub(crate) fn rows() -> Vec<Row> {
     let row = |id, what: &str| Row::new(id, format!("server CPU: {what}"), UNIT);
     vec![
         row("W1x1", "`append_events` of 1 event")
-            .side(Role::Ours, side::<AppendEvents>(2_000, 1, 1))
-            .side(Role::Floor, side::<InsertOne>(2_000, 1, 1)),
+            .side(Role::Ours, side::<AppendEvents>(4_000, 1, 1))
+            .side(Role::Floor, side::<InsertOne>(4_000, 1, 1)),
         row("W1x10", "`append_events` of 10 events")
             .side(Role::Ours, side::<AppendEvents>(500, 10, 1))
             .side(Role::Floor, side::<InsertMany>(500, 10, 1)),
