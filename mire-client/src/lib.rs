@@ -24,9 +24,10 @@ pub use json::Json;
 pub use lease::Lease;
 pub use mire_client_derive::EventData;
 pub use projection::{
-    AnyHandler, Batch, BatchHandler, Handler, Incoming, InlineProjection, OnFailure, PartitionStatus, Plain,
-    ProjectedEvent, ProjectionRunner, ProjectionRunnerBuilder, Raw, Rebuild, RebuildProgress, RetryPolicy, StartAt,
-    Subscription, Transactional, TransactionalHandler, UnknownEvents, UpTo, measure,
+    AnyHandler, Batch, BatchHandler, Handler, Incoming, InlineProjection, OnFailure,
+    PartitionStatus, Plain, ProjectedEvent, ProjectionRunner, ProjectionRunnerBuilder, Raw,
+    Rebuild, RebuildProgress, RetryPolicy, StartAt, Subscription, Transactional,
+    TransactionalHandler, UnknownEvents, UpTo, measure,
 };
 pub use repository::{Repository, SendError, Sent};
 pub use store::{
