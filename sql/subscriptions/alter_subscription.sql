@@ -49,7 +49,8 @@ END
 $$;
 COMMENT ON FUNCTION mire.alter_subscription(text, text[], text[], integer) IS
 'Gives a subscription a new definition (all three parts, as in create_subscription). Another filter supersedes its workers '
-'(their next call raises MI003). Another number of partitions takes over when all old ones have reached a common stop position. For admins. Raises 42704, 55000';
+'(their next call raises MI003). Another number of partitions takes over when all old ones have reached a common stop '
+'position. For admins. Raises 42704, 55000';
 
 -- close_generation: when every partition has reached the stop position, the next generation begins there. Nobody may be in
 -- the middle of a call then. It waits for them only briefly, because its caller may hold a checkpoint's row; a later acquire

@@ -34,9 +34,9 @@ impl EventStore {
     /// Takes a snapshot of a saved aggregate now. False when one at least as new is there already.
     ///
     /// # Errors
-    /// [`is_invalid`](Error::is_invalid) when events are pending, or were saved in a
+    /// [`is_invalid`](crate::Error::is_invalid) when events are pending, or were saved in a
     /// transaction that has not committed (a snapshot never runs ahead of the log),
-    /// [`ErrorKind::Encode`] when the state cannot be JSON.
+    /// [`ErrorKind::Encode`](crate::ErrorKind::Encode) when the state cannot be JSON.
     #[instrument(level = "debug", skip_all, fields(stream = %root.stream(), version = root.version()), err(level = "debug"))]
     pub async fn take_snapshot<A: Snapshot>(&self, root: &AggregateRoot<A>) -> Result<bool> {
         root.check_committed()?;
