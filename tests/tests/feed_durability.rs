@@ -237,22 +237,3 @@ fn a_setting_lifts_it_and_only_a_superuser_has_that_setting() {
         client.batch_execute("COMMIT").unwrap();
     }
 }
-
-/// A careless restore over a live store sets the sequence back; the holes it would fill have been passed by readers.
-#[test]
-fn a_sequence_that_was_set_back_is_refused_before_it_fills_a_hole() {
-    let database = shared().fresh_database().unwrap();
-    let mut client = connect(&database.url);
-    append(&mut client, "a-1", &events(3), None).unwrap();
-    aborted_append(&mut client, 5);
-    let last = append(&mut client, "a-1", &events(1), None).unwrap();
-
-    client
-        .execute("SELECT setval('mire.positions', 4)", &[])
-        .unwrap();
-    refused(append(&mut client, "a-1", &events(1), None), "55000");
-
-    client.execute("SELECT mire.new_epoch()", &[]).unwrap();
-    let next = append(&mut client, "a-1", &events(1), None).unwrap();
-    assert!(next.position > last.position, "{next:?} after {last:?}");
-}
