@@ -233,6 +233,11 @@ impl<C: Session> Drop for Conn<C> {
         let Some(client) = self.client.take().map(Session::detach) else {
             return;
         };
+        if !self.prepared {
+            // The driver ends its cancel request without waiting for the other side, of which PgBouncer 1.18 dies, for
+            // everybody. It lets go of the server's session by itself when the client goes.
+            return;
+        }
         let (cancel, tls) = (client.cancel_token(), self.tls.take());
         let Ok(runtime) = Handle::try_current() else {
             return;
