@@ -11,7 +11,8 @@ use crate::event::RecordedEvent;
 use crate::transaction::Transaction;
 
 /// Handles one event after the other, each at least once: after a crash, a lost connection or a failover some come again,
-/// in order. For what lies outside of the database; what it does should be harmless when done twice.
+/// in order. For what lies outside of the database; what it does should be harmless when done twice. When the partition is
+/// lost meanwhile, the future is dropped at its next await.
 pub trait Handler: Send + Sync + 'static {
     /// Which events: an aggregate's, several aggregates', or [`Raw`](crate::Raw).
     type Event: ProjectedEvent;

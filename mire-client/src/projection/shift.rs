@@ -121,7 +121,8 @@ impl<'a> Shift<'a> {
                 continue;
             }
             let more = page.full || *self.subscribed.news.borrow() > page.next_position;
-            if more && !self.parked_ready() {
+            // While nothing is in hand a fetch may move the checkpoint by itself: one at a time then.
+            if more && !page.events.is_empty() && !self.parked_ready() {
                 self.fetch_ahead(page.next_position);
             }
             self.handle_page(page).await?;

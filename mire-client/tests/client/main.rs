@@ -17,6 +17,7 @@ mod pooler;
 mod projections;
 mod proxy;
 mod reading;
+mod rebuilds;
 mod setup;
 mod shared_commits;
 mod snapshots;
