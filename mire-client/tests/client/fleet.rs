@@ -83,10 +83,19 @@ async fn more_replicas_than_partitions_leave_some_in_reserve() {
         replicas.push(run(&f.store, balances().partitions(2), Balances::default()).await);
     }
     spread(&f, &[1, 1]).await;
-    let at_work: Vec<_> = holders(&f).await.into_keys().collect();
+    // Who holds what settles when all have seen each other.
+    let mut at_work = holders(&f).await;
+    loop {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let now = holders(&f).await;
+        if now == at_work && now.len() == 2 {
+            break;
+        }
+        at_work = now;
+    }
     let (gone, reserve): (Vec<_>, Vec<_>) = replicas
         .into_iter()
-        .partition(|r| at_work.contains(&r.holder().to_owned()));
+        .partition(|r| at_work.contains_key(r.holder()));
     for replica in gone {
         replica.abort();
     }
