@@ -14,3 +14,4 @@ pub mod session;
 pub mod stall;
 pub mod standby;
 pub mod subscription;
+pub mod waiter;
