@@ -1,6 +1,7 @@
 //! Reads the position sequence from its page: no privilege is needed, no snapshot, no transaction id.
 #![allow(unsafe_code)]
 
+use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use crate::catalog::{self, OpenRelation};
@@ -66,9 +67,13 @@ pub(crate) fn head_for_append() -> i64 {
         cache.value() as i64
     };
     if cache != 1 {
-        error!(
-            "mire.positions has CACHE {cache}, and the feed is only safe with CACHE 1: ALTER SEQUENCE mire.positions CACHE 1"
-        );
+        ErrorReport::new(
+            PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            format!("the sequence mire.positions has CACHE {cache}, and the feed is only safe with CACHE 1"),
+            "begin_append",
+        )
+        .set_hint("ALTER SEQUENCE mire.positions CACHE 1")
+        .report(PgLogLevel::ERROR);
     }
     read(sequence)
 }

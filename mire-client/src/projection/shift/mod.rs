@@ -1,24 +1,27 @@
 //! A shift: one tenure of a partition, under one fence. Fetches pages ahead of the handler, checks their order, has them
 //! handled, and rests when there is nothing to do.
 
+mod failure;
+mod parked;
+
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
 
-use super::attempt::{Attempt, Mark};
-use super::context::{Context, Subscribed};
-use super::halt::{Fault, Halt};
-use super::handler::Manner;
-use super::hold::Hold;
-use super::measure;
-use super::order::{Misplaced, OrderCheck};
-use super::page::{Page, PageSize, Tenure, fetch};
-use super::retry::{OnFailure, doubled};
-use super::worker::{Acquired, check_epoch};
 use crate::connection::{Talk, calls};
-use crate::error::{BoxError, Doing, Error, ErrorKind, Result, from_driver};
+use crate::error::{Doing, Error, ErrorKind, Result, from_driver};
 use crate::event::RecordedEvent;
+use crate::projection::attempt::{Attempt, Mark};
+use crate::projection::context::{Context, Subscribed};
+use crate::projection::halt::{Fault, Halt};
+use crate::projection::handler::Manner;
+use crate::projection::hold::Hold;
+use crate::projection::measure;
+use crate::projection::order::{Misplaced, OrderCheck};
+use crate::projection::page::{Page, PageSize, Tenure, fetch};
+use crate::projection::retry::doubled;
+use crate::projection::worker::{Acquired, check_epoch};
 
 /// So many events share a transaction at most, unless the handler takes pages.
 const PER_TRANSACTION: usize = 200;
@@ -347,104 +350,6 @@ impl<'a> Shift<'a> {
         self.hold.while_held(attempt.run()).await?
     }
 
-    /// The database is away: waits a little, for as long as the partition is ours.
-    async fn sit_out(&self, error: &Error, outages: &mut u32) -> Result<(), Halt> {
-        let pause = doubled(Duration::from_millis(20), *outages, Duration::from_secs(2));
-        *outages += 1;
-        tracing::warn!(subscription = self.subscribed.name(), partition = self.tenure.partition, %error, ?pause, "the database is not there");
-        self.hold.while_working(tokio::time::sleep(pause)).await
-    }
-
-    /// A handler has failed on an event so many times: waits before the next attempt, or gives up. True when the event
-    /// has been parked.
-    async fn failed(
-        &mut self,
-        event: &RecordedEvent,
-        attempts: u32,
-        error: &BoxError,
-    ) -> Result<bool, Halt> {
-        let (name, partition) = (self.subscribed.name(), self.tenure.partition);
-        let text = said(error);
-        measure::failed(name);
-        if let Some(pause) = self.subscribed.retry.pause_after(attempts) {
-            tracing::warn!(
-                subscription = name, partition, position = event.position, stream = %event.stream, attempts, error = %text, ?pause,
-                "handler failed, trying again"
-            );
-            if attempts == 1 {
-                self.report(event.position, &text, attempts, "note").await?;
-            }
-            self.hold.while_working(tokio::time::sleep(pause)).await?;
-            return Ok(false);
-        }
-        match self.subscribed.on_failure {
-            OnFailure::Park => {
-                self.park(event, &text, attempts).await?;
-                Ok(true)
-            }
-            OnFailure::Stop => {
-                self.stop_subscription(event, &text, attempts).await?;
-                Err(Halt::Paused)
-            }
-        }
-    }
-
-    async fn park(&mut self, event: &RecordedEvent, text: &str, attempts: u32) -> Result<(), Halt> {
-        // What was fetched before the stream is parked may hold its events; what is fetched after does not.
-        if let Ahead::Fetching(task) = std::mem::replace(&mut self.ahead, Ahead::Nothing) {
-            let page = self.joined(task).await?;
-            check_epoch(self.epoch, page.epoch)?;
-            self.ahead = Ahead::Here(page);
-        }
-        self.report(event.position, text, attempts, "park").await?;
-        measure::parked(self.subscribed.name());
-        tracing::error!(
-            subscription = self.subscribed.name(), partition = self.tenure.partition, position = event.position,
-            stream = %event.stream, version = event.version, attempts, error = text,
-            "event parked: its stream is held back until an operator has it retried or skipped"
-        );
-        Ok(())
-    }
-
-    async fn stop_subscription(
-        &mut self,
-        event: &RecordedEvent,
-        text: &str,
-        attempts: u32,
-    ) -> Result<(), Halt> {
-        // A checkpoint clears the error that is shown, so it goes first.
-        self.save_checkpoint().await?;
-        self.report(event.position, text, attempts, "stop").await?;
-        tracing::error!(
-            subscription = self.subscribed.name(), partition = self.tenure.partition, position = event.position,
-            stream = %event.stream, version = event.version, attempts, error = text,
-            "subscription stopped: it is paused until an operator resumes it"
-        );
-        Ok(())
-    }
-
-    async fn report(
-        &self,
-        position: i64,
-        error: &str,
-        attempts: u32,
-        action: &str,
-    ) -> Result<(), Halt> {
-        let attempts = i32::try_from(attempts).unwrap_or(i32::MAX);
-        let Tenure {
-            name,
-            partition,
-            fence,
-        } = &self.tenure;
-        self.repeat(
-            &calls::REPORT_FAILURE,
-            &[
-                name, partition, fence, &position, &error, &attempts, &action,
-            ],
-        )
-        .await
-    }
-
     /// Tells the database how far everything is handled, unless it knows.
     async fn save_checkpoint(&mut self) -> Result<(), Halt> {
         if self.at > self.checkpoint {
@@ -493,93 +398,6 @@ impl<'a> Shift<'a> {
         }
     }
 
-    fn parked_ready(&self) -> bool {
-        let status = self.subscribed.status.borrow();
-        status.look > self.parked_look && status.parked_ready.contains(&self.tenure.partition)
-    }
-
-    /// Handles the events of parked streams that an operator has released. Nothing else may be in hand: what was handed
-    /// out and not handled yet would come twice.
-    async fn drain_parked(&mut self) -> Result<(), Halt> {
-        const AT_A_TIME: i32 = 100;
-        self.save_checkpoint().await?;
-        self.order.some_are_parked();
-        self.parked_look = self.subscribed.status.borrow().look;
-        loop {
-            let events = self.fetch_parked(AT_A_TIME).await?;
-            if events.is_empty() {
-                return Ok(());
-            }
-            let mut parked_again: Vec<&str> = Vec::new();
-            for event in &events {
-                self.hold.why_not()?;
-                if !parked_again.contains(&event.stream.as_str())
-                    && !self.handle_parked(event).await?
-                {
-                    parked_again.push(&event.stream);
-                }
-            }
-        }
-    }
-
-    async fn fetch_parked(&self, count: i32) -> Result<Vec<RecordedEvent>, Halt> {
-        let Tenure {
-            name,
-            partition,
-            fence,
-        } = &self.tenure;
-        let look = async {
-            let conn = self.context.store.connector.pooled().await?;
-            let rows = conn
-                .rows(&calls::FETCH_PARKED, &[name, partition, fence, &count])
-                .await
-                .map_err(|e| from_driver(e, Doing::Reading(name)))?;
-            rows.iter()
-                .map(|row| {
-                    let stream = row
-                        .try_get(0)
-                        .map_err(|e| from_driver(e, Doing::Reading(name)))?;
-                    RecordedEvent::from_row(row, 1, stream)
-                })
-                .collect::<Result<Vec<_>>>()
-        };
-        Ok(self.hold.while_held(look).await??)
-    }
-
-    /// False when it has been parked again.
-    async fn handle_parked(&mut self, event: &RecordedEvent) -> Result<bool, Halt> {
-        let mark = Mark::Parked {
-            stream: &event.stream,
-        };
-        let (mut failed, mut outages) = (0, 0);
-        loop {
-            match self
-                .attempt(std::slice::from_ref(event), failed + 1, &mark)
-                .await
-            {
-                Ok(_) => {
-                    measure::handled(self.subscribed.name(), std::slice::from_ref(event));
-                    self.progressed = true;
-                    return Ok(true);
-                }
-                Err(Fault::Halt(halt)) => return Err(halt),
-                Err(Fault::Outage(error)) => self.sit_out(&error, &mut outages).await?,
-                Err(Fault::Handler(error)) => {
-                    failed += 1;
-                    let text = said(&error);
-                    measure::failed(self.subscribed.name());
-                    match self.subscribed.retry.pause_after(failed) {
-                        Some(pause) => self.hold.while_working(tokio::time::sleep(pause)).await?,
-                        None => {
-                            self.park(event, &text, failed).await?;
-                            return Ok(false);
-                        }
-                    }
-                }
-            }
-        }
-    }
-
     /// Waits for news. `in_vain`: the last fetch found nothing, whatever the news say (an append is under way, or the
     /// subscription is paused or about to change): then it is tried again, ever more rarely.
     async fn rest(&mut self, in_vain: bool) -> Result<(), Halt> {
@@ -619,16 +437,5 @@ impl<'a> Shift<'a> {
                 Err(_) => return Err(Halt::Stop),
             }
         }
-    }
-}
-
-/// What an error says, in one line, with what the database said if it was that.
-fn said(error: &BoxError) -> String {
-    match error
-        .downcast_ref::<tokio_postgres::Error>()
-        .and_then(|e| e.as_db_error())
-    {
-        Some(db) => format!("{}: {}", db.code().code(), db.message()),
-        None => error.to_string(),
     }
 }
