@@ -22,7 +22,7 @@ pub(crate) fn booking() -> Booking {
     Booking::Made {
         cents: 1,
         account: "NL91 ABNA 0417 1643 00".into(),
-        memo: "An invoice that was paid in time, as all of them should be, and what it was for."
+        memo: "An invoice that was paid in time, as all of them should be, and what it had been for: rent."
             .into(),
     }
 }
