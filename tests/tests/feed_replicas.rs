@@ -98,6 +98,10 @@ fn on_a_logical_subscriber_streams_are_readable_and_the_feed_refuses() {
         .setting("wal_level", "logical")
         .start()
         .unwrap();
+    // When the cluster is taken down, the sender may be gone before the one that applies.
+    cluster
+        .expect_in_log("background worker \"logical replication")
+        .unwrap();
     let mut publisher = connect(&cluster.url("mire"));
     append(&mut publisher, "a-1", &events(4), None).unwrap();
     // The slot is made here: CREATE SUBSCRIPTION in the same cluster would wait for itself.
