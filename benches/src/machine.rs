@@ -30,7 +30,8 @@ const SETTINGS: &str = "
     SELECT string_agg(format('%s=%s', name, current_setting(name)), ', ' ORDER BY name)
       FROM pg_settings
      WHERE name IN ('fsync', 'synchronous_commit', 'full_page_writes', 'wal_level', 'wal_sync_method', 'commit_delay',
-                    'max_connections', 'shared_buffers', 'checkpoint_timeout', 'max_wal_size', 'autovacuum', 'jit')";
+                    'max_connections', 'shared_buffers', 'checkpoint_timeout', 'max_wal_size', 'autovacuum', 'jit',
+                    'max_parallel_workers_per_gather')";
 
 /// Looks at the machine and the server, and measures durable commits from 1, 32 and 256 connections.
 pub(crate) async fn describe(world: &Arc<World>) -> Result<Machine> {

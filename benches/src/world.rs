@@ -14,7 +14,7 @@ use crate::floors;
 use crate::rows::Fixtures;
 
 /// What differs from PostgreSQL's defaults. Everything that bears on durability is as it comes: on.
-const SETTINGS: [(&str, &str); 6] = [
+const SETTINGS: [(&str, &str); 7] = [
     // A task of a floor has a connection of its own.
     ("max_connections", "400"),
     ("shared_buffers", "1GB"),
@@ -23,6 +23,8 @@ const SETTINGS: [(&str, &str); 6] = [
     ("max_wal_size", "16GB"),
     ("autovacuum", "off"),
     ("log_checkpoints", "off"),
+    // Nothing here is work for several processes, and a worker's start counts as a commit.
+    ("max_parallel_workers_per_gather", "0"),
 ];
 
 /// Starts the cluster. Not within the runtime: it blocks.
