@@ -1,0 +1,9 @@
+//! What has happened to one instance: [`Fact`]s in the instance's stream, and the [`Instance`] they add up to.
+
+mod fact;
+mod instance;
+
+pub use fact::{Cause, Outcome};
+pub(crate) use fact::{Fact, Parent, RecordedRequest};
+pub(crate) use instance::{Activation, Instance, Progress};
+pub use instance::{StepStatus, UndoStatus};

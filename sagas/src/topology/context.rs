@@ -1,0 +1,37 @@
+//! [`Context`]: what extractors read when a step, a gate or an undo decides.
+
+use std::any::TypeId;
+
+use serde_json::Value;
+
+use super::{Deps, StepNo, Topology};
+use crate::history::Cause;
+
+/// A look at an instance from one of its steps.
+pub(crate) struct Context<'a> {
+    pub(crate) topology: &'a Topology,
+    pub(crate) state: &'a Value,
+    pub(crate) trigger: Option<&'a Value>,
+    /// By step; None unless the step completed (or, for an undo, has some good answers).
+    pub(crate) outputs: &'a [Option<Value>],
+    /// Why the instance turned back; in an undo only.
+    pub(crate) cause: Option<&'a Cause>,
+    /// Whose decide or undo this is.
+    pub(crate) step: StepNo,
+}
+
+impl Context<'_> {
+    /// The output of the given type: the step's own (in an undo) before that of others.
+    pub(crate) fn output(&self, wanted: TypeId) -> Option<&Value> {
+        let of = |step: StepNo| {
+            (self.topology.steps[step].output_type == wanted)
+                .then(|| self.outputs[step].as_ref())
+                .flatten()
+        };
+        of(self.step).or_else(|| (0..self.topology.steps.len()).rev().find_map(of))
+    }
+
+    pub(crate) fn deps(&self) -> &Deps {
+        &self.topology.deps
+    }
+}
