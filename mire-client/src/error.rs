@@ -86,6 +86,18 @@ pub enum ErrorKind {
         /// What the database said.
         reason: String,
     },
+    /// There is no such instance of that saga (MI008).
+    #[error("no such saga instance: {reason}")]
+    SagaNotFound {
+        /// What the database said.
+        reason: String,
+    },
+    /// What was asked of a saga's instance makes no sense in the status it is in (MI009). Nothing was written.
+    #[error("the saga's instance is in another status: {reason}")]
+    SagaState {
+        /// What the database said.
+        reason: String,
+    },
     /// The connection ended between a write and its answer: it may or may not have happened.
     #[error("outcome unknown: the connection ended before the answer to {what} arrived")]
     OutcomeUnknown {
@@ -300,6 +312,18 @@ impl Error {
     #[must_use]
     pub fn is_feed_unsafe(&self) -> bool {
         matches!(self.kind(), ErrorKind::FeedUnsafe { .. })
+    }
+
+    /// There is no such instance of that saga.
+    #[must_use]
+    pub fn is_saga_not_found(&self) -> bool {
+        matches!(self.kind(), ErrorKind::SagaNotFound { .. })
+    }
+
+    /// What was asked of a saga's instance makes no sense in the status it is in.
+    #[must_use]
+    pub fn is_saga_state(&self) -> bool {
+        matches!(self.kind(), ErrorKind::SagaState { .. })
     }
 
     /// What was loaded is not the whole stream in order.

@@ -9,6 +9,8 @@ mod json;
 mod lease;
 mod projection;
 mod repository;
+#[doc(hidden)]
+pub mod saga_support;
 pub mod sqlstate;
 mod store;
 #[cfg(feature = "testing")]

@@ -15,6 +15,10 @@ pub const STREAM_DELETED: &str = "MI005";
 pub const APPEND_ONLY: &str = "MI006";
 /// The feed cannot be read here: a transaction-wide snapshot, a standby, a logical subscriber.
 pub const FEED_UNSAFE_HERE: &str = "MI007";
+/// There is no such instance of that saga.
+pub const SAGA_NOT_FOUND: &str = "MI008";
+/// The instance is in a status in which what was asked makes no sense.
+pub const SAGA_STATE: &str = "MI009";
 
 /// `serialization_failure`.
 pub const SERIALIZATION_FAILURE: &str = "40001";

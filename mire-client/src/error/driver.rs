@@ -152,6 +152,8 @@ fn from_db(db: &DbError, subject: &str) -> ErrorKind {
         sqlstate::STREAM_DELETED => ErrorKind::Deleted { stream },
         sqlstate::APPEND_ONLY => ErrorKind::AppendOnly { reason: said },
         sqlstate::FEED_UNSAFE_HERE => ErrorKind::FeedUnsafe { reason: said },
+        sqlstate::SAGA_NOT_FOUND => ErrorKind::SagaNotFound { reason: said },
+        sqlstate::SAGA_STATE => ErrorKind::SagaState { reason: said },
         sqlstate::LOCK_NOT_AVAILABLE => ErrorKind::Busy { stream },
         sqlstate::READ_ONLY => ErrorKind::Connection {
             reason: format!("the server takes no writes: {said}"),
