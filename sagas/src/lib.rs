@@ -7,8 +7,10 @@ mod effect;
 mod engine;
 mod history;
 mod retry;
+mod simulate;
 mod topology;
 
 pub use effect::EffectError;
 pub use history::{Cause, Outcome, StepStatus, UndoStatus};
 pub use retry::RetryPolicy;
+pub use simulate::Simulation;

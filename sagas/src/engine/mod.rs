@@ -1,13 +1,22 @@
 //! The engine: a pure function from what has happened, what has just come in and the time, to what happens next. It does
 //! no I/O, knows no clock and no database; workers, runners and simulations all go through [`drive`].
 
+mod answers;
+mod calls;
+mod compensate;
+mod drive;
+mod forward;
+mod summary;
+
 use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::effect::EffectError;
 use crate::history::{Fact, Instance};
-use crate::topology::{Fault, Response, StepNo, Topology};
+use crate::topology::{Response, StepNo};
+
+pub(crate) use drive::drive;
 
 /// Microseconds since 1970 by the database's clock.
 pub(crate) type Micros = i64;
@@ -115,20 +124,6 @@ pub(crate) struct Drive {
     pub(crate) error: Option<String>,
     /// The instance with these facts applied.
     pub(crate) instance: Instance,
-}
-
-/// Decides all that can be decided now.
-///
-/// # Errors
-/// [`Fault`] when a decide, a gate or a stored value is broken: nothing of this drive may be committed then.
-pub(crate) fn drive(
-    topology: &Topology,
-    instance: &Instance,
-    now: Micros,
-    inputs: &[Input],
-) -> Result<Drive, Fault> {
-    let _ = (topology, instance, now, inputs);
-    unimplemented!()
 }
 
 /// The idempotency key of one request: the same in every attempt, by whichever worker.

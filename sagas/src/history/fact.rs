@@ -1,6 +1,8 @@
 //! [`Fact`]: what an instance's stream consists of. Facts are never changed once a release has written them: old instances
 //! must be read for as long as they live. New fields are optional.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -212,6 +214,22 @@ pub enum Cause {
     },
 }
 
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::StepFailed { step, error } => write!(f, "step {step} failed: {error}"),
+            Self::TimedOut { step } => write!(f, "step {step} was not answered in time"),
+            Self::TerminalFailure { step } => write!(f, "the terminal failure {step} was reached"),
+            Self::Signal { signal } => write!(f, "signal {signal}"),
+            Self::Cancelled { reason } => write!(f, "cancelled: {reason}"),
+            Self::Forced { reason } => write!(f, "compensation was forced: {reason}"),
+            Self::LateAnswer { step } => {
+                write!(f, "step {step} succeeded after it had been given up")
+            }
+        }
+    }
+}
+
 /// How an instance ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -225,6 +243,19 @@ pub enum Outcome {
     Failed,
     /// Cancelled, and what had been done is undone.
     Cancelled,
+}
+
+impl Outcome {
+    /// As the database's status says it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::Compensated => "compensated",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
 }
 
 // serde's skip_serializing_if wants a reference.

@@ -2,8 +2,9 @@
 
 mod fact;
 mod instance;
+mod words;
 
 pub use fact::{Cause, Outcome};
 pub(crate) use fact::{Fact, Parent, RecordedRequest};
-pub(crate) use instance::{Activation, Instance, Progress};
+pub(crate) use instance::{Instance, Progress};
 pub use instance::{StepStatus, UndoStatus};

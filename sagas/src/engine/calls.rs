@@ -1,0 +1,143 @@
+//! Calls into the program's own code: decides, gates and maps of answers. A panic in there is a [`Fault`] of this
+//! instance and nobody else's.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use serde_json::Value;
+
+use super::Message;
+use super::answers::millis;
+use super::drive::{Part, Run};
+use crate::history::{Cause, Fact, RecordedRequest, StepStatus};
+use crate::topology::{Context, Decision, Fault, Request};
+
+pub(super) fn guarded<T>(call: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
+    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|panic| {
+        let message = panic
+            .downcast_ref::<&str>()
+            .map(ToString::to_string)
+            .or_else(|| panic.downcast_ref::<String>().cloned())
+            .unwrap_or_else(|| "no message".to_owned());
+        Err(Fault(format!("panicked: {message}")))
+    })
+}
+
+impl Run<'_> {
+    /// What each step came to, for extractors.
+    pub(super) fn outputs(&self) -> Vec<Option<Value>> {
+        let of = |name: &str| {
+            let progress = self.instance.steps.get(name)?;
+            (progress.status == StepStatus::Completed)
+                .then(|| progress.output.clone())
+                .flatten()
+        };
+        let steps = &self.topology.steps;
+        steps.iter().map(|step| of(&step.name)).collect()
+    }
+
+    pub(super) fn gates_are_open(&self, part: Part) -> Result<Result<(), String>, Fault> {
+        let outputs = self.outputs();
+        let context = self.context(part, &outputs, None);
+        for gate in &self.step(part.step).gates {
+            let open = guarded(|| (gate.open)(&context))
+                .map_err(|fault| self.blame(part, "gate", &fault))?;
+            if !open {
+                return Ok(Err(gate.label.clone()));
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    /// Lets a step or an undo decide and records what it decided.
+    pub(super) fn decide(
+        &mut self,
+        part: Part,
+        outputs: &[Option<Value>],
+        cause: Option<&Cause>,
+    ) -> Result<(), Fault> {
+        let Some(action) = self.action(part) else {
+            return Ok(());
+        };
+        let context = self.context(part, outputs, cause);
+        let decision = guarded(|| (action.decide)(&context))
+            .map_err(|fault| self.blame(part, "decide", &fault))?;
+        let (requests, timeout) = match decision {
+            Decision::Value(value) => {
+                self.complete(part, value);
+                return Ok(());
+            }
+            Decision::Emit { requests, timeout } => (requests, timeout.or(action.timeout)),
+        };
+        if requests.is_empty() {
+            let output = self.join(part, Vec::new());
+            self.complete(part, output);
+            return Ok(());
+        }
+        if requests.len() > 1 && !action.many {
+            let fault = Fault(format!(
+                "{} requests where one is answered; map each answer instead",
+                requests.len()
+            ));
+            return Err(self.blame(part, "decide", &fault));
+        }
+        let recorded = requests.into_iter().map(|Request { kind, data }| {
+            let outbox = !action.effects.contains_key(&kind);
+            RecordedRequest { kind, data, outbox }
+        });
+        let recorded: Vec<_> = recorded.collect();
+        self.activate(part, recorded, timeout.map(millis));
+        Ok(())
+    }
+
+    fn activate(&mut self, part: Part, requests: Vec<RecordedRequest>, timeout_ms: Option<u64>) {
+        let name = self.name(part.step);
+        let activation = self
+            .instance
+            .progress(&name, part.undo)
+            .map_or(1, crate::history::Progress::next_activation);
+        for (n, request) in requests.iter().enumerate() {
+            if request.outbox {
+                self.outbox.push(Message {
+                    key: self.key(part, activation, n),
+                    step: name.clone(),
+                    undo: part.undo,
+                    activation,
+                    request: u32::try_from(n).unwrap_or(u32::MAX),
+                    kind: request.kind.clone(),
+                    data: request.data.clone(),
+                });
+            }
+        }
+        self.record(Fact::Activated {
+            step: name,
+            undo: part.undo,
+            activation,
+            requests,
+            timeout_ms,
+        });
+    }
+
+    fn context<'c>(
+        &'c self,
+        part: Part,
+        outputs: &'c [Option<Value>],
+        cause: Option<&'c Cause>,
+    ) -> Context<'c> {
+        Context {
+            topology: self.topology,
+            state: &self.instance.state,
+            trigger: self.instance.trigger.as_ref(),
+            outputs,
+            cause,
+            step: part.step,
+        }
+    }
+
+    fn blame(&self, part: Part, what: &str, fault: &Fault) -> Fault {
+        let undo = if part.undo { "the undo of " } else { "" };
+        Fault(format!(
+            "{what} of {undo}step {}: {fault}",
+            self.step(part.step).name
+        ))
+    }
+}
