@@ -7,6 +7,8 @@ mod compensate;
 mod drive;
 mod forward;
 mod summary;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 

@@ -173,16 +173,19 @@ impl Progress {
             self.early.push(answer);
             return;
         }
-        if self.is_given_up() && answer.ok {
-            self.late = Some(answer.order);
-        } else if !self.is_active() {
+        let given_up = self.is_given_up();
+        if !current || !(self.is_active() || given_up && answer.ok) {
             return;
         }
         let asked = self.activation.as_mut().map(|a| &mut a.requests);
         if let Some(asked) = asked.and_then(|asked| asked.get_mut(answer.request as usize))
-            && current
+            && !asked
+                .answer
+                .as_ref()
+                .is_some_and(|known| known.ok || !given_up)
         {
-            asked.answer.get_or_insert(answer);
+            self.late = given_up.then_some(answer.order);
+            asked.answer = Some(answer);
         }
     }
 }
@@ -359,7 +362,9 @@ impl Instance {
             Fact::Completed { step, undo, output } => {
                 self.end_step(step, *undo, StepStatus::Completed, None);
                 self.progress_mut(step, *undo).output = Some(output.clone());
-                if !undo {
+                if *undo {
+                    self.look_for_help_needed();
+                } else {
                     self.completed.push(step.clone());
                 }
             }
@@ -371,6 +376,7 @@ impl Instance {
             }
             Fact::Skipped { step, undo, why } => {
                 self.end_step(step, *undo, StepStatus::Skipped, Some(why));
+                self.look_for_help_needed();
             }
             Fact::Abandoned { step } => self.end_step(step, false, StepStatus::Abandoned, None),
             Fact::CompensationStarted { cause } => {
@@ -402,6 +408,13 @@ impl Instance {
             Fact::Parked { reason, by: _ } => self.parked = Some(reason.clone()),
             Fact::Resumed { by: _ } => self.parked = None,
             Fact::Migrated { .. } => {}
+        }
+    }
+
+    /// Nobody needs an operator any more once no undo stands failed.
+    fn look_for_help_needed(&mut self) {
+        if !self.undos.values().any(Progress::is_given_up) {
+            self.intervention = None;
         }
     }
 
