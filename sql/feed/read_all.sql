@@ -7,7 +7,7 @@
 -- everything up to the safe position is settled for it. Inlined into one statement this would skip events.
 CREATE FUNCTION mire.read_all(
   after_position bigint DEFAULT 0, max_count integer DEFAULT 1000,
-  categories text[] DEFAULT NULL, types text[] DEFAULT NULL)
+  categories text[] DEFAULT NULL, types text[] DEFAULT NULL, max_bytes integer DEFAULT NULL)
 RETURNS SETOF mire.feed_event
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 SET search_path = pg_catalog, mire, pg_temp
@@ -17,6 +17,7 @@ DECLARE
 BEGIN
   PERFORM mire_internal.check_position('after_position', after_position);
   PERFORM mire_internal.check_count('max_count', max_count);
+  PERFORM mire_internal.check_count('max_bytes', coalesce(max_bytes, 1));
   PERFORM mire_internal.refuse_unsafe_feed();
   settled := mire_internal.highest_settled();
   IF after_position > mire_internal.head_position() THEN
@@ -28,12 +29,13 @@ BEGIN
   RETURN QUERY
     SELECT *
       FROM mire_internal.read_page(
-             after_position, settled, max_count,
+             after_position, settled, max_count, max_bytes,
              mire_internal.filter_of('categories', categories), mire_internal.filter_of('types', types));
 END
 $$;
-COMMENT ON FUNCTION mire.read_all(bigint, integer, text[], text[]) IS
-'The feed after a position, in position order, complete up to the safe position, at most max_count events; only of these '
+COMMENT ON FUNCTION mire.read_all(bigint, integer, text[], text[], integer) IS
+'The feed after a position, in position order, complete up to the safe position, at most max_count events, and at most '
+'max_bytes of data and metadata when given (but one event at least); only of these '
 'categories and types when given (NULL or empty: all). Keep next_position of the last row handled and pass it as '
 'after_position next time. When nothing matched, one row comes with position NULL and next_position: how far it looked '
 '(at most mire.scan_budget events a call). epoch: stop when it is not the one you know. Raises MI007 in REPEATABLE READ '

@@ -1,7 +1,45 @@
 -- read_page: the core of read_all and fetch_events: settled events after a position, in position order, each with the
 -- position to go on from; one row with position NULL when nothing matched. The caller has taken `settled` before, in a
--- statement of its own.
+-- statement of its own. A page ends before the event that would take it beyond max_bytes (NULL: no bound), but not before its
+-- first one.
 -- Locks: nothing.   Raises: nothing.
+--
+-- Bytes are counted as the reader gets them: what is stored may be compressed, and a number of ten bytes may be a hundred
+-- thousand digits long. What is beyond the bound has been looked at, but its long values have not been fetched.
+CREATE FUNCTION mire_internal.read_page(
+  after_position bigint, settled bigint, max_count integer, max_bytes integer, categories text[], types text[],
+  partitions integer DEFAULT 1, partition integer DEFAULT 0, held_back bigint[] DEFAULT NULL)
+RETURNS SETOF mire.feed_event
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
+DECLARE
+  event mire.feed_event;
+  size bigint;
+  bytes bigint;
+BEGIN
+  IF max_bytes IS NULL THEN
+    RETURN QUERY
+      SELECT *
+        FROM mire_internal.scan_page(after_position, settled, max_count, categories, types, partitions, partition, held_back);
+    RETURN;
+  END IF;
+  FOR event IN
+    SELECT *
+      FROM mire_internal.scan_page(after_position, settled, max_count, categories, types, partitions, partition, held_back)
+  LOOP
+    size := mire_internal.bytes_of(event.data, event.metadata);
+    EXIT WHEN bytes + size > max_bytes;
+    bytes := coalesce(bytes, 0) + size;
+    RETURN NEXT event;
+  END LOOP;
+END
+$$;
+
+CREATE FUNCTION mire_internal.bytes_of(data jsonb, metadata jsonb)
+RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+  SELECT coalesce(octet_length(data::text), 0)::bigint + coalesce(octet_length(metadata::text), 0)
+$$;
+
+-- scan_page: a page without a bound of its bytes.
 --
 -- What the filter leaves out is looked at too, so a filter (by type, partition or stream) looks at no more than mire.scan_budget index entries;
 -- where that ended is asked for only when the page did not fill (the last row's CASE). Page and end come from one
@@ -10,9 +48,9 @@
 -- Planned with pages for free, so that what counts is the order and the rows looked at: with the usual costs a bitmap scan
 -- and a sort of all that is left of a category looks cheaper than the first hundred of its index, or else a walk through
 -- everybody's events that knows no budget.
-CREATE FUNCTION mire_internal.read_page(
+CREATE FUNCTION mire_internal.scan_page(
   after_position bigint, settled bigint, max_count integer, categories text[], types text[],
-  partitions integer DEFAULT 1, partition integer DEFAULT 0, held_back bigint[] DEFAULT NULL)
+  partitions integer, partition integer, held_back bigint[])
 RETURNS SETOF mire.feed_event
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 SET random_page_cost = 0

@@ -8,7 +8,7 @@ LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 SET search_path = pg_catalog, mire, pg_temp
 AS $$
 DECLARE
-  subscription mire.subscriptions := mire_internal.find_subscription(name, partition);
+  subscription mire.subscriptions := mire_internal.find_subscription(name, partition, fence);
 BEGIN
   PERFORM mire.assert_lease(mire_internal.partition_resource(name, subscription.generation, partition), fence);
 END

@@ -1,8 +1,10 @@
--- fetch_events: the next events of a partition, and the heartbeat of its lease, in one call.
+-- fetch_events: the next events of a partition, and the heartbeat of its lease, in one call. A page is bounded by bytes as well
+-- as by rows, because a worker keeps it in memory.
 -- Locks: the lease's row (KEY SHARE) and the checkpoint's, until commit. Bounds the transaction's idle time by the ttl.
 -- Raises: MI003 lease_lost, MI007 feed_unsafe_here, 42704, 22023.
 CREATE FUNCTION mire.fetch_events(
-  name text, partition integer, fence bigint, max_count integer DEFAULT 1000, after_position bigint DEFAULT NULL)
+  name text, partition integer, fence bigint, max_count integer DEFAULT 1000, after_position bigint DEFAULT NULL,
+  max_bytes integer DEFAULT 4194304)
 RETURNS SETOF mire.feed_event
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 SET search_path = pg_catalog, mire, pg_temp
@@ -16,6 +18,7 @@ DECLARE
   event mire.feed_event;
 BEGIN
   PERFORM mire_internal.check_count('max_count', max_count);
+  PERFORM mire_internal.check_count('max_bytes', max_bytes);
   PERFORM mire_internal.refuse_unsafe_feed();
   progress := mire_internal.enter_partition(name, partition, fence, heartbeat => true);
   subscription := mire_internal.find_subscription(name, partition);
@@ -40,7 +43,7 @@ BEGIN
 
   FOR event IN
     SELECT * FROM mire_internal.read_page(
-      from_position, last_position, max_count, subscription.categories, subscription.types,
+      from_position, last_position, max_count, max_bytes, subscription.categories, subscription.types,
       subscription.partitions, partition, held_back)
   LOOP
     RETURN NEXT event;
@@ -60,8 +63,9 @@ BEGIN
   END IF;
 END
 $$;
-COMMENT ON FUNCTION mire.fetch_events(text, integer, bigint, integer, bigint) IS
+COMMENT ON FUNCTION mire.fetch_events(text, integer, bigint, integer, bigint, integer) IS
 'The next events of a partition after its checkpoint, or after after_position (at most what was handed out already: to '
-'fetch ahead), and the heartbeat of its lease. Rows as in read_all: go on after next_position; one row with position NULL '
+'fetch ahead), and the heartbeat of its lease. At most max_count events and max_bytes of data and metadata, but one event '
+'at least. Rows as in read_all: go on after next_position; one row with position NULL '
 'when nothing matched. Then handle them and call checkpoint, in one transaction with the read model. Raises MI003 when '
 'the lease is lost, MI007, 42704, 22023';

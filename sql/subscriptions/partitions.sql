@@ -1,5 +1,6 @@
--- find_subscription: its definition. Raises 42704 when there is none; 22023 for a partition it does not have.
-CREATE FUNCTION mire_internal.find_subscription(name text, partition integer)
+-- find_subscription: its definition. Raises 42704 when there is none; for a partition it does not have 22023, but MI003 when the
+-- caller says that it holds it: it may have, before another number of partitions took over.
+CREATE FUNCTION mire_internal.find_subscription(name text, partition integer, fence bigint DEFAULT NULL)
 RETURNS mire.subscriptions LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
 DECLARE
   subscription mire.subscriptions;
@@ -7,10 +8,24 @@ BEGIN
   SELECT s.* INTO subscription FROM mire.subscriptions AS s WHERE s.name = find_subscription.name;
   IF NOT FOUND THEN
     PERFORM mire_internal.raise_no_subscription(name);
-  ELSIF partition IS NULL OR partition NOT BETWEEN 0 AND subscription.partitions - 1 THEN
-    PERFORM mire_internal.raise_out_of_range('partition', format('from 0 to %s', subscription.partitions - 1));
   END IF;
-  RETURN subscription;
+  PERFORM mire_internal.check_partition(partition);
+  IF partition < subscription.partitions THEN
+    RETURN subscription;
+  ELSIF fence IS NOT NULL THEN
+    PERFORM mire_internal.raise_lease_lost(mire_internal.partition_resource(name, subscription.generation, partition), fence,
+      format('partitions are from 0 to %s now', subscription.partitions - 1));
+  END IF;
+  PERFORM mire_internal.raise_out_of_range('partition', format('from 0 to %s', subscription.partitions - 1));
+END
+$$;
+
+CREATE FUNCTION mire_internal.check_partition(partition integer)
+RETURNS void LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+BEGIN
+  IF partition IS NULL OR partition NOT BETWEEN 0 AND 1023 THEN
+    PERFORM mire_internal.raise_out_of_range('partition', 'from 0 to 1023, and less than the subscription has');
+  END IF;
 END
 $$;
 
@@ -40,7 +55,7 @@ $$;
 CREATE FUNCTION mire_internal.enter_partition(name text, partition integer, fence bigint, heartbeat boolean)
 RETURNS mire.checkpoints LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
 DECLARE
-  current CONSTANT integer := (mire_internal.find_subscription(name, partition)).generation;
+  current CONSTANT integer := (mire_internal.find_subscription(name, partition, fence)).generation;
   held CONSTANT text := mire_internal.partition_resource(name, current, partition);
   progress mire.checkpoints;
 BEGIN

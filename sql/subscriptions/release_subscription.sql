@@ -6,8 +6,10 @@ LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 SET search_path = pg_catalog, mire, pg_temp
 AS $$
 DECLARE
-  subscription mire.subscriptions := mire_internal.find_subscription(name, partition);
+  subscription CONSTANT mire.subscriptions := mire_internal.find_subscription(name, 0);
 BEGIN
+  PERFORM mire_internal.check_partition(partition);
+  -- A partition that it does not have any more has no lease either.
   RETURN mire.release_lease(mire_internal.partition_resource(name, subscription.generation, partition), fence);
 END
 $$;

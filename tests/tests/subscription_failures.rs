@@ -88,7 +88,35 @@ fn skipping_gives_one_event_up_and_keeps_the_order_of_the_rest() {
     fill(&mut client, 1);
     // Later ones wait behind those that are being retried, also the ones that come meanwhile.
     assert_eq!(worker.fetch(&mut client, 99).unwrap().positions(), [10]);
+    worker.checkpoint(&mut client, 10).unwrap();
     assert_eq!(worker.parked(&mut client, 99).unwrap(), bad(&[5, 7, 9]));
+}
+
+/// A page that was fetched before the stream was parked holds its later events: a worker that asks for the parked ones in the
+/// middle of it would handle those first and then these once more.
+#[test]
+fn parked_events_come_when_nothing_else_is_in_hand() {
+    let (_database, mut client) = store(1);
+    let worker = Partition::acquire(&mut client, "s", 0);
+    worker.fetch(&mut client, 4).unwrap();
+    worker.fetch_after(&mut client, 4, Some(4)).unwrap();
+    worker.checkpoint(&mut client, 2).unwrap();
+    worker.fails(&mut client, 3, "park").unwrap();
+    decide(&mut client, "retry");
+    for position in [2, 4, 6] {
+        worker.checkpoint(&mut client, position).unwrap();
+        assert_eq!(worker.parked(&mut client, 99).unwrap(), []);
+    }
+    // All in one transaction, as a worker may do it.
+    let mut transaction = client.transaction().unwrap();
+    worker.checkpoint(&mut transaction, 8).unwrap();
+    assert_eq!(
+        worker.parked(&mut transaction, 99).unwrap(),
+        bad(&[3, 5, 7])
+    );
+    transaction.commit().unwrap();
+    worker.handled_parked(&mut client, "bad-1", 7).unwrap();
+    assert_eq!(errors(&mut client), []);
 }
 
 #[test]
@@ -177,6 +205,7 @@ fn parked_streams_stay_parked_over_a_change_of_partitions() {
         let worker = Partition::acquire(&mut client, "s", partition);
         let page = worker.fetch(&mut client, 99).unwrap();
         assert!(!page.positions().contains(&9));
+        worker.checkpoint(&mut client, page.next).unwrap();
         let parked = worker.parked(&mut client, 99).unwrap();
         if partition == number {
             assert_eq!(parked, bad(&[3, 5, 7, 9]));
@@ -319,6 +348,7 @@ fn a_dump_carries_subscriptions_and_consumers_go_on_where_they_were() {
     };
     assert_eq!(worker.fetch(&mut copy, 99).unwrap().positions(), [8]);
     assert_eq!(errors(&mut copy), [(5, 1, false)]);
+    worker.checkpoint(&mut copy, 8).unwrap();
     decide(&mut copy, "retry");
     assert_eq!(worker.parked(&mut copy, 99).unwrap(), bad(&[5, 7]));
     let same = "SELECT mire.create_subscription('s')";

@@ -272,7 +272,8 @@ fn what_was_handled_from_the_park_is_not_handed_out_again_after_a_crash() {
     client
         .batch_execute("SELECT mire.retry_parked('s', 'p-1')")
         .unwrap();
-    assert_eq!(worker.parked(&mut client, 1000).unwrap().len(), 3);
+    // It is not given them now, but it has them in hand.
+    assert!(worker.parked(&mut client, 1000).unwrap().is_empty());
     for position in [1, 2, 4] {
         worker.handled_parked(&mut client, "p-1", position).unwrap();
     }

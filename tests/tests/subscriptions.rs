@@ -366,8 +366,8 @@ fn pausing_hands_nothing_out_until_resumed() {
             .events
             .is_empty()
     );
-    assert!(worker.parked(&mut client, 9).unwrap().is_empty());
     worker.checkpoint(&mut client, 2).unwrap();
+    assert!(worker.parked(&mut client, 9).unwrap().is_empty());
     let page = worker.fetch(&mut client, 9).unwrap();
     assert_eq!((page.positions(), page.next), (vec![], 2));
     client
@@ -377,6 +377,7 @@ fn pausing_hands_nothing_out_until_resumed() {
         worker.fetch(&mut client, 9).unwrap().positions(),
         [3, 4, 5, 6]
     );
+    worker.checkpoint(&mut client, 6).unwrap();
     assert_eq!(
         worker.parked(&mut client, 9).unwrap(),
         [("cat-1".into(), 2)]

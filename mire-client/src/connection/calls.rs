@@ -25,8 +25,8 @@ calls! {
         "SELECT position, version, event_id, type, recorded_at, data, metadata FROM mire.read_stream($1, $2, $3, $4)";
     STREAM_VERSION(TEXT) =
         "SELECT version FROM mire.stream_version($1) AS s (version)";
-    READ_ALL(INT8, INT4, TEXT_ARRAY, TEXT_ARRAY) =
-        "SELECT next_position, epoch, stream, position, version, event_id, type, recorded_at, data, metadata FROM mire.read_all($1, $2, $3, $4)";
+    READ_ALL(INT8, INT4, TEXT_ARRAY, TEXT_ARRAY, INT4) =
+        "SELECT next_position, epoch, stream, position, version, event_id, type, recorded_at, data, metadata FROM mire.read_all($1, $2, $3, $4, $5)";
     SAFE_POSITION() =
         "SELECT position FROM mire.safe_position() AS s (position)";
     WAIT_FOR_EVENTS(INT8, FLOAT8) =
@@ -55,14 +55,14 @@ calls! {
         "SELECT released FROM mire.release_subscription($1, $2, $3) AS r (released)";
     ASSERT_SUBSCRIPTION(TEXT, INT4, INT8) =
         "SELECT FROM mire.assert_subscription($1, $2, $3)";
-    FETCH_EVENTS(TEXT, INT4, INT8, INT4, INT8) =
-        "SELECT next_position, epoch, stream, position, version, event_id, type, recorded_at, data, metadata FROM mire.fetch_events($1, $2, $3, $4, $5)";
+    FETCH_EVENTS(TEXT, INT4, INT8, INT4, INT8, INT4) =
+        "SELECT next_position, epoch, stream, position, version, event_id, type, recorded_at, data, metadata FROM mire.fetch_events($1, $2, $3, $4, $5, $6)";
     CHECKPOINT(TEXT, INT4, INT8, INT8) =
         "SELECT FROM mire.checkpoint($1, $2, $3, $4)";
     REPORT_FAILURE(TEXT, INT4, INT8, INT8, TEXT, INT4, TEXT) =
         "SELECT FROM mire.report_failure($1, $2, $3, $4, $5, $6, $7)";
-    FETCH_PARKED(TEXT, INT4, INT8, INT4) =
-        "SELECT stream, position, version, event_id, type, recorded_at, data, metadata FROM mire.fetch_parked($1, $2, $3, $4)";
+    FETCH_PARKED(TEXT, INT4, INT8, INT4, INT4) =
+        "SELECT stream, position, version, event_id, type, recorded_at, data, metadata FROM mire.fetch_parked($1, $2, $3, $4, $5)";
     CHECKPOINT_PARKED(TEXT, INT4, INT8, TEXT, INT8) =
         "SELECT FROM mire.checkpoint_parked($1, $2, $3, $4, $5)";
     SUBSCRIPTION_CHECKPOINT(TEXT, TEXT) =

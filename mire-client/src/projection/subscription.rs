@@ -98,8 +98,9 @@ impl Subscription {
         self
     }
 
-    /// A page holds at most so many events (1,000 if not said) and, judging by the pages before, so many bytes (4 MiB). A
-    /// partition has at most two pages in memory; a [`BatchHandler`](crate::BatchHandler) gets at most one at a time.
+    /// A page holds at most so many events (1,000 if not said) and so many bytes of data and metadata (4 MiB), but one event
+    /// at least. A partition has at most two pages in memory; a [`BatchHandler`](crate::BatchHandler) gets at most one at a
+    /// time.
     pub fn page(mut self, events: u32, bytes: usize) -> Self {
         self.page_events = events.max(1);
         self.page_bytes = bytes.max(1);

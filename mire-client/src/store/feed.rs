@@ -20,6 +20,7 @@ use crate::event::RecordedEvent;
 pub struct ReadAll {
     after_position: i64,
     page_size: u32,
+    page_bytes: Option<usize>,
     categories: Option<Vec<String>>,
     types: Option<Vec<String>>,
     epoch: Option<i64>,
@@ -37,6 +38,7 @@ impl ReadAll {
         Self {
             after_position: 0,
             page_size: PAGE_SIZE,
+            page_bytes: None,
             categories: None,
             types: None,
             epoch: None,
@@ -52,6 +54,12 @@ impl ReadAll {
     /// How many events are fetched, and held in memory, at a time: 1000 if not said.
     pub fn page_size(mut self, events: u32) -> Self {
         self.page_size = events.max(1);
+        self
+    }
+
+    /// At most so many bytes of data and metadata are fetched at a time, but one event at least: no bound if not said.
+    pub fn page_bytes(mut self, bytes: usize) -> Self {
+        self.page_bytes = Some(bytes.max(1));
         self
     }
 
@@ -142,11 +150,20 @@ impl EventStore {
     #[instrument(level = "debug", skip_all, fields(after = read.after_position), err(level = "debug"))]
     pub async fn read_page(&self, read: &ReadAll) -> Result<FeedPage> {
         let count = i32::try_from(read.page_size).unwrap_or(i32::MAX);
+        let bytes = read
+            .page_bytes
+            .map(|bytes| i32::try_from(bytes).unwrap_or(i32::MAX));
         let conn = self.connector.pooled().await?;
         let rows = conn
             .rows(
                 &calls::READ_ALL,
-                &[&read.after_position, &count, &read.categories, &read.types],
+                &[
+                    &read.after_position,
+                    &count,
+                    &read.categories,
+                    &read.types,
+                    &bytes,
+                ],
             )
             .await
             .map_err(|e| from_driver(e, Doing::Reading("the feed")))?;

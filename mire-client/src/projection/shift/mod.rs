@@ -86,7 +86,7 @@ impl<'a> Shift<'a> {
             checkpoint: acquired.checkpoint,
             checkpointed: Instant::now(),
             order: OrderCheck::new(acquired.checkpoint, definition.types.is_some()),
-            size: PageSize::new(definition.page_events, definition.page_bytes),
+            size: PageSize::of(definition),
             ahead: Ahead::Nothing,
             one_by_one: 0,
             parked_look: 0,
@@ -150,10 +150,9 @@ impl<'a> Shift<'a> {
                 // From the checkpoint, a fetch that finds nothing moves it along by itself.
                 let from_checkpoint = self.at == self.checkpoint;
                 let after = (!from_checkpoint).then_some(self.at);
-                let count = self.size.count();
                 let page = self
                     .hold
-                    .while_held(fetch(&self.context.store, &self.tenure, count, after))
+                    .while_held(fetch(&self.context.store, &self.tenure, self.size, after))
                     .await??;
                 if from_checkpoint && page.events.is_empty() {
                     self.checkpoint = page.next_position.max(self.checkpoint);
@@ -162,19 +161,15 @@ impl<'a> Shift<'a> {
             }
         };
         check_epoch(self.epoch, page.epoch)?;
-        self.size.seen(&page);
         self.check_order(&page.events).await?;
         Ok(page)
     }
 
     fn fetch_ahead(&mut self, after: i64) {
-        let (store, tenure, count) = (
-            self.context.store.clone(),
-            self.tenure.clone(),
-            self.size.count(),
-        );
+        let (store, tenure) = (self.context.store.clone(), self.tenure.clone());
+        let size = self.size;
         self.ahead = Ahead::Fetching(tokio::spawn(async move {
-            fetch(&store, &tenure, count, Some(after)).await
+            fetch(&store, &tenure, size, Some(after)).await
         }));
     }
 

@@ -8,7 +8,7 @@ use crate::event::RecordedEvent;
 use crate::projection::attempt::Mark;
 use crate::projection::halt::{Fault, Halt};
 use crate::projection::measure;
-use crate::projection::page::Tenure;
+use crate::projection::page::{PageSize, Tenure};
 
 impl Shift<'_> {
     pub(super) fn parked_ready(&self) -> bool {
@@ -19,12 +19,11 @@ impl Shift<'_> {
     /// Handles the events of parked streams that an operator has released. Nothing else may be in hand: what was handed
     /// out and not handled yet would come twice.
     pub(super) async fn drain_parked(&mut self) -> Result<(), Halt> {
-        const AT_A_TIME: i32 = 100;
         self.save_checkpoint().await?;
         self.order.some_are_parked();
         self.parked_look = self.subscribed.status.borrow().look;
         loop {
-            let events = self.fetch_parked(AT_A_TIME).await?;
+            let events = self.fetch_parked().await?;
             if events.is_empty() {
                 return Ok(());
             }
@@ -40,7 +39,8 @@ impl Shift<'_> {
         }
     }
 
-    pub(super) async fn fetch_parked(&self, count: i32) -> Result<Vec<RecordedEvent>, Halt> {
+    pub(super) async fn fetch_parked(&self) -> Result<Vec<RecordedEvent>, Halt> {
+        let PageSize { events, bytes } = self.size;
         let Tenure {
             name,
             partition,
@@ -49,7 +49,10 @@ impl Shift<'_> {
         let look = async {
             let conn = self.context.store.connector.pooled().await?;
             let rows = conn
-                .rows(&calls::FETCH_PARKED, &[name, partition, fence, &count])
+                .rows(
+                    &calls::FETCH_PARKED,
+                    &[name, partition, fence, &events, &bytes],
+                )
                 .await
                 .map_err(|e| from_driver(e, Doing::Reading(name)))?;
             rows.iter()
