@@ -119,6 +119,7 @@ impl Fleet {
                     self.held.remove(&key);
                     let name = self.subscribed[key.0].name();
                     self.count(key.0);
+                    measure::lag(name, key.1, 0);
                     match ended {
                         Ended::Released => tracing::info!(
                             subscription = name,
@@ -352,6 +353,13 @@ impl Fleet {
                 tracing::warn!(%error, "left without a word; leases run out by themselves")
             }
             Err(_) => tracing::warn!("left without a word; leases run out by themselves"),
+        }
+        for (subscription, partition) in self.held.keys() {
+            measure::lag(self.subscribed[*subscription].name(), *partition, 0);
+        }
+        self.held.clear();
+        for subscription in 0..self.subscribed.len() {
+            self.count(subscription);
         }
     }
 

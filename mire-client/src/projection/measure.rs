@@ -10,8 +10,8 @@ pub const EVENTS: &str = "mire_projection_events_total";
 pub const FAILURES: &str = "mire_projection_failures_total";
 /// Counter: events parked, by `subscription`.
 pub const PARKED: &str = "mire_projection_parked_total";
-/// Gauge: how many positions the feed is ahead, by `subscription` and `partition`; 0 when caught up. Positions are not
-/// dense, so it is an upper bound of the events to come.
+/// Gauge: how many positions the feed is ahead, by `subscription` and `partition`; 0 when caught up, and when this process
+/// does not hold the partition any more. Positions are not dense, so it is an upper bound of the events to come.
 pub const LAG: &str = "mire_projection_lag_positions";
 /// Histogram, in seconds: from an event's recording (by the database's clock) until it was handled (by this process's), by
 /// `subscription`.

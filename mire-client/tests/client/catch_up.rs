@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::common::{Account, AccountEvent, Fixture, exactly, fixture, note};
-use super::projections::{Balances, balances, caught_up, run, until, with_balances};
+use super::read_models::{Balances, balances, caught_up, run, until, with_balances};
 
 const STREAMS: i64 = 500;
 
@@ -143,8 +143,8 @@ async fn pages_are_bounded_by_bytes() {
         .unwrap();
     caught_up(&f.store, "large").await;
     runner.shutdown().await.unwrap();
-    // The first page is met unprepared.
-    assert!(most.load(Ordering::SeqCst) <= 64 * 20_100, "{most:?}");
+    let most = most.load(Ordering::SeqCst);
+    assert!((400_000..=500_000).contains(&most), "{most}");
 }
 
 /// Counts deposits as they come.

@@ -7,7 +7,7 @@ use mire_client::testing::PoolMode;
 use mire_client::{EventStore, ProjectionRunner, Transactional};
 
 use super::common::{Fixture, account_of, fixture};
-use super::projections::{Balances, balances, caught_up, run, until, with_balances};
+use super::read_models::{Balances, balances, caught_up, run, until, with_balances};
 
 /// How many partitions each runner holds.
 async fn holders(f: &Fixture) -> BTreeMap<String, usize> {

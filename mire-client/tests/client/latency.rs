@@ -9,7 +9,7 @@ use mire_client::{
 };
 
 use super::common::{Fixture, fixture, note};
-use super::projections::{caught_up, until};
+use super::read_models::{caught_up, until};
 
 /// When each position reached the handler.
 #[derive(Clone, Default)]

@@ -11,7 +11,7 @@ use mire_client::{
 };
 
 use super::common::{Fixture, fixture, note};
-use super::projections::caught_up;
+use super::read_models::caught_up;
 
 /// Counts events by stream into a table of this name.
 struct Counts(&'static str);
