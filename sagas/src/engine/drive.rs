@@ -1,5 +1,7 @@
 //! [`drive`]: rounds of small decisions, each recorded as a fact and applied at once, until nothing more can be decided.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
 use super::{Drive, Input, Message, Micros, PendingEffect, request_key};
@@ -27,10 +29,11 @@ pub(super) struct Part {
     pub(super) undo: bool,
 }
 
-/// Decides all that can be decided now.
+/// Decides all that can be decided now. What was decided before a fault stands: it comes back without the fault, and due at
+/// once, so that no result is lost and the next drive meets the fault alone.
 ///
 /// # Errors
-/// [`Fault`] when a decide, a gate or a stored value is broken: nothing of this drive may be committed then.
+/// [`Fault`] when a decide, a gate or a stored value is broken, and nothing else was decided.
 pub(crate) fn drive(
     topology: &Topology,
     instance: &Instance,
@@ -46,23 +49,35 @@ pub(crate) fn drive(
         withdraw: Vec::new(),
         settled: Vec::new(),
     };
-    for input in inputs {
-        run.input(input)?;
+    let fault = run.all(inputs).err();
+    if let Some(fault) = &fault
+        && run.facts.is_empty()
+    {
+        return Err(fault.clone());
     }
-    let mut rounds = (topology.steps.len() + 1) * ROUNDS_A_STEP;
-    while run.instance.parked.is_none() && run.round()? {
-        rounds -= 1;
-        if rounds == 0 {
-            return Err(Fault(format!(
-                "saga {} goes round in circles",
-                topology.name
-            )));
-        }
+    let mut drive = run.finish()?;
+    if fault.is_some() {
+        drive.due = Some(Duration::ZERO);
     }
-    run.finish()
+    Ok(drive)
 }
 
 impl Run<'_> {
+    fn all(&mut self, inputs: &[Input]) -> Result<(), Fault> {
+        for input in inputs {
+            self.input(input)?;
+        }
+        let mut rounds = (self.topology.steps.len() + 1) * ROUNDS_A_STEP;
+        while self.instance.parked.is_none() && self.round()? {
+            rounds -= 1;
+            if rounds == 0 {
+                let name = self.topology.name;
+                return Err(Fault(format!("saga {name} goes round in circles")));
+            }
+        }
+        Ok(())
+    }
+
     /// True when something was decided.
     fn round(&mut self) -> Result<bool, Fault> {
         let before = self.facts.len();

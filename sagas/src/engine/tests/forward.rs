@@ -193,13 +193,14 @@ fn a_permanent_failure_is_not_retried() {
 }
 
 #[test]
-fn a_decide_that_panics_is_a_fault_and_decides_nothing() {
+fn a_decide_that_panics_is_a_fault_and_loses_nothing_decided_before_it() {
     let s = Graph::new()
-        .step("a", &[], gives(1))
+        .step("a", &[], asks("do a"))
         .step("b", &["a"], panics())
         .run();
     assert_eq!(s.fault(), Some("decide of step b: panicked: no luck"));
-    assert_eq!(s.history().lines().count(), 1, "{}", s.history());
+    assert_eq!(s.step_status("a"), StepStatus::Completed);
+    assert_eq!(s.status(), "running");
 }
 
 #[test]
@@ -212,4 +213,21 @@ fn what_has_just_been_abandoned_is_never_published() {
     assert_eq!(s.status(), "completed");
     assert!(s.outbox().is_empty());
     assert_eq!(s.step_status("slow"), StepStatus::Abandoned);
+}
+
+#[test]
+fn once_the_goal_is_reached_a_stragglers_failure_changes_nothing() {
+    let mut s = Graph::new()
+        .step("straggler", &[], asks("do it"))
+        .retry(RetryPolicy::default().attempts(2))
+        .step("quick", &[], asks("do quick"))
+        .undo(asks("do undo"))
+        .goal()
+        .start();
+    s.script("do it", |_| Err(EffectError::transient("no")));
+    s.run();
+    assert_eq!(s.status(), "running", "what runs here settles first");
+    s.advance(Duration::from_secs(1));
+    assert_eq!(s.step_status("straggler"), StepStatus::Failed);
+    assert_eq!(s.status(), "completed", "{}", s.history());
 }
