@@ -99,7 +99,8 @@ $$;
 
 -- parked_backlog: the first events of a stream that a subscription still has to handle. Where they begin in the stream is
 -- asked first, of the last event that is handled or the first one that is not: from there on the stream's index gives them in
--- order, without a walk through all that was handled long ago.
+-- order, without a walk through all that was handled long ago; nor through all that comes later, by a loop, because no index
+-- tells which version the last position has.
 CREATE FUNCTION mire_internal.parked_backlog(
   subscription mire.subscriptions, stream_no bigint, from_position bigint, last_position bigint, max_count integer)
 RETURNS SETOF mire.events LANGUAGE plpgsql STABLE PARALLEL SAFE
@@ -111,15 +112,21 @@ DECLARE
     SELECT max(CASE WHEN e.position < from_position THEN e.version ELSE e.version - 1 END)
       FROM mire.events AS e
      WHERE e.position IN (from_position - 1, from_position) AND e.stream_no = parked_backlog.stream_no);
+  event mire.events;
+  given integer := 0;
 BEGIN
-  RETURN QUERY
+  FOR event IN
     SELECT e.*
       FROM mire.events AS e
      WHERE e.stream_no = parked_backlog.stream_no AND e.version > coalesce(after_version, 0)
-       AND e.position BETWEEN from_position AND last_position
-       AND (subscription.categories IS NULL OR e.category = ANY (subscription.categories))
-       AND (subscription.types IS NULL OR e.type = ANY (subscription.types))
      ORDER BY e.version
-     LIMIT max_count;
+  LOOP
+    EXIT WHEN event.position > last_position OR given = max_count;
+    CONTINUE WHEN event.position < from_position
+      OR subscription.categories IS NOT NULL AND event.category <> ALL (subscription.categories)
+      OR subscription.types IS NOT NULL AND event.type <> ALL (subscription.types);
+    given := given + 1;
+    RETURN NEXT event;
+  END LOOP;
 END
 $$;

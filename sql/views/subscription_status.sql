@@ -25,11 +25,15 @@ AS $$
 $$;
 COMMENT ON FUNCTION mire.subscription_progress() IS 'What the view subscription_status shows';
 
--- lag_of: how many events a partition has still to handle, and when the oldest of them was recorded.
+-- lag_of: how many events a partition has still to handle, and when the oldest of them was recorded. Planned with pages for
+-- free, as a page is and for the same reason.
 CREATE FUNCTION mire_internal.lag_of(
   subscription mire.subscriptions, partition integer, after_position bigint,
   OUT events bigint, OUT is_a_minimum boolean, OUT oldest timestamptz)
-LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
+LANGUAGE plpgsql STABLE PARALLEL SAFE
+SET random_page_cost = 0
+SET seq_page_cost = 0
+AS $$
 DECLARE
   cap CONSTANT integer := 10000;
   -- One index scan a category, as in read_page: one over all of them would walk the whole log for a rare one.
@@ -57,11 +61,15 @@ COMMENT ON VIEW mire.subscription_status IS
 'entries, there may be more), who holds it until when, parked streams, last error, and the change of the number of '
 'partitions under way';
 
+-- The few parked streams are looked up one by one: joined, streams and events would be read whole as soon as the planner
+-- takes them for many.
 CREATE VIEW mire.subscription_errors AS
-SELECT p.name, s.stream, p.position, e.version, e.type, p.error, p.attempts, p.parked_at, p.retry
+SELECT p.name, (SELECT s.stream FROM mire.stream_heads AS s WHERE s.stream_no = p.stream_no) AS stream,
+       p.position, e.version, e.type, p.error, p.attempts, p.parked_at, p.retry
   FROM mire.parked_events AS p
-  INNER JOIN mire.stream_heads AS s ON s.stream_no = p.stream_no
-  LEFT JOIN mire.events AS e ON e.position = p.position;
+  LEFT JOIN LATERAL (
+    SELECT found.version, found.type FROM mire.events AS found WHERE found.position = p.position LIMIT 1
+  ) AS e ON true;
 COMMENT ON VIEW mire.subscription_errors IS
 'One row a parked stream: the event its handler failed on, with error and attempts. retry: an operator has released it '
 'and a worker will handle it again';
