@@ -1,0 +1,24 @@
+CREATE TYPE mire.saga_result AS (item integer, outcome text, version bigint, fence bigint, reason text);
+COMMENT ON TYPE mire.saga_result IS
+'item: 1-based. outcome: what became of it. version: the instance''s. fence: token of the lease, when it is held after the '
+'call. reason: what to mend in an invalid item, or a word about another outcome';
+
+CREATE TYPE mire.claimed_saga AS (
+  saga text, instance text, topology_version integer, status text, fence bigint, version bigint, attempts integer,
+  now timestamptz, events jsonb, next_due_at timestamptz
+);
+COMMENT ON TYPE mire.claimed_saga IS
+'events: the whole history, an array of {"version", "at", "facts"}, at in microseconds since 1970. now: the database''s '
+'clock. attempts: drives in a row that ended without a commit or with an error. A claim''s last row has no saga, and '
+'next_due_at tells when to claim again';
+
+CREATE TYPE mire.renewed_item AS (item integer, renewed boolean);
+COMMENT ON TYPE mire.renewed_item IS
+'item: 1-based. renewed: false when the lease is lost; NULL when somebody''s transaction has the row just now: ask again';
+
+-- An item of saga_start or saga_commit, taken apart; nothing but fault when that is set.
+CREATE TYPE mire_internal.saga_change AS (
+  fault text, saga text, instance text, stream text, topology_version integer, version bigint, fence bigint, facts jsonb,
+  event_id uuid, status text, steps text[], error text, due_at timestamptz, keep boolean, failed boolean, outbox jsonb,
+  withdraw text[], settled text[]
+);
