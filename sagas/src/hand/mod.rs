@@ -1,0 +1,139 @@
+//! Having instances in hand: whoever holds the lease on one drives it, commits what follows, runs its effects, and so on
+//! until nothing more can be done now. Runners and workers do the same here; they differ in how they come by an instance.
+
+mod effects;
+mod fault;
+mod keeper;
+mod known;
+mod work;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::{AbortHandle, JoinSet};
+
+pub(crate) use keeper::Held;
+pub(crate) use known::{Clock, Known, panic_text};
+pub(crate) use work::{End, Hand};
+
+use crate::gather::Gather;
+use crate::storage::Storage;
+use keeper::Keeper;
+
+/// How far a worker is with ending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Stop {
+    /// Not at all.
+    Not,
+    /// Nothing new is begun; effects that run come to their end.
+    Finish,
+    /// Effects are dropped.
+    Now,
+}
+
+/// When an instance whose drives fail is taken out of circulation.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Quarantine {
+    pub(crate) attempts: u32,
+    pub(crate) backoff: Duration,
+}
+
+impl Quarantine {
+    /// After so many failed drives, this one included.
+    pub(crate) fn wait_after(&self, failures: u32) -> Option<Duration> {
+        const LONGEST: Duration = Duration::from_secs(60);
+        let doubled = || {
+            self.backoff
+                .saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1)))
+        };
+        (failures < self.attempts).then(|| doubled().min(LONGEST.max(self.backoff)))
+    }
+
+    /// Claimed so often without a commit in between that it looks as if it kills whoever drives it.
+    pub(crate) fn is_deadly(&self, attempts: i32) -> bool {
+        i64::from(attempts) > 2 * i64::from(self.attempts)
+    }
+}
+
+/// What a process needs to have instances in hand.
+pub(crate) struct Desk {
+    pub(crate) storage: Storage,
+    pub(crate) holder: String,
+    pub(crate) ttl: Duration,
+    pub(crate) quarantine: Quarantine,
+    /// A wait so short is spent with the instance in hand.
+    pub(crate) linger: Duration,
+    pub(crate) commits: Gather,
+    pub(crate) answers: Gather,
+    pub(crate) keeper: Keeper,
+    /// So many effects run at the same time.
+    pub(crate) effects: Arc<Semaphore>,
+    pub(crate) stop: watch::Receiver<Stop>,
+    tasks: Mutex<JoinSet<()>>,
+}
+
+/// What can be chosen about a desk.
+pub(crate) struct Choices {
+    pub(crate) holder: String,
+    pub(crate) ttl: Duration,
+    pub(crate) quarantine: Quarantine,
+    pub(crate) linger: Duration,
+    pub(crate) effects: usize,
+    pub(crate) stop: watch::Receiver<Stop>,
+}
+
+impl Desk {
+    pub(crate) fn new(storage: Storage, choices: Choices) -> Self {
+        let commits = {
+            let (storage, holder, ttl) = (storage.clone(), choices.holder.clone(), choices.ttl);
+            Gather::new(move |items| {
+                let (storage, holder) = (storage.clone(), holder.clone());
+                async move { storage.commit(&items, &holder, ttl).await }.boxed()
+            })
+        };
+        let answers = {
+            let storage = storage.clone();
+            Gather::new(move |items| {
+                let storage = storage.clone();
+                async move { storage.deliver(&items).await }.boxed()
+            })
+        };
+        Self {
+            keeper: Keeper::new(storage.clone(), choices.ttl),
+            commits,
+            answers,
+            storage,
+            holder: choices.holder,
+            ttl: choices.ttl,
+            quarantine: choices.quarantine,
+            linger: choices.linger,
+            effects: Arc::new(Semaphore::new(choices.effects.max(1))),
+            stop: choices.stop,
+            tasks: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn stop(&self) -> Stop {
+        *self.stop.borrow()
+    }
+
+    /// In the background, until it is done or [`drop_everything`](Self::drop_everything).
+    pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(work)
+    }
+
+    /// As a crash would.
+    pub(crate) fn drop_everything(&self) {
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        tasks.abort_all();
+    }
+}
+
+/// The stream of an instance.
+pub(crate) fn stream_of(saga: &str, instance: &str) -> String {
+    format!("$saga:{saga}-{instance}")
+}
