@@ -2,7 +2,9 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::sync::watch;
 
 use super::context::Subscribed;
 use super::retry::doubled;
@@ -13,37 +15,33 @@ use crate::store::{EventStore, ReadAll};
 const MANY: usize = 4;
 /// The look is at so many events; if there are more, everybody is woken.
 const PEEK: u32 = 50;
-/// Whom the news did not concern moves on along with the others, but not at once.
+/// Whom the news did not concern moves on along with the others, but not at once: within so long.
 const LATER: Duration = Duration::from_secs(1);
 
 /// Waits for news for ever.
-pub(crate) async fn announce(store: EventStore, subscribed: Vec<Arc<Subscribed>>, mut after: i64) {
+pub(crate) async fn announce(store: EventStore, subscribed: Vec<Arc<Subscribed>>, after: i64) {
+    let latest = watch::Sender::new(after);
+    tokio::select! {
+        () = listen(&store, &subscribed, &latest) => {}
+        () = trail(&subscribed, latest.subscribe()) => {}
+    }
+}
+
+/// Tells at once whom the news concern.
+async fn listen(store: &EventStore, subscribed: &[Arc<Subscribed>], latest: &watch::Sender<i64>) {
     const WAIT: Duration = Duration::from_secs(600);
     let mut failures = 0;
-    let mut told = Instant::now();
     loop {
-        let behind = subscribed.iter().any(|s| *s.news.borrow() < after);
-        let patience = if behind {
-            LATER.saturating_sub(told.elapsed())
-        } else {
-            WAIT
-        };
-        match store.wait_for_events(after, patience).await {
+        let after = *latest.borrow();
+        match store.wait_for_events(after, WAIT).await {
             Ok(safe) => {
                 failures = 0;
-                if !behind {
-                    told = Instant::now();
-                }
                 if safe.position > after {
-                    let concerned = peek(&store, &subscribed, after, safe.position)
+                    let concerned = peek(store, subscribed, after, safe.position)
                         .await
                         .unwrap_or_default();
-                    after = safe.position;
-                    tell(&subscribed, after, concerned.as_ref());
-                }
-                if told.elapsed() >= LATER {
-                    tell(&subscribed, after, None);
-                    told = Instant::now();
+                    tell(subscribed, safe.position, concerned.as_ref());
+                    latest.send_replace(safe.position);
                 }
             }
             Err(error) => {
@@ -52,6 +50,20 @@ pub(crate) async fn announce(store: EventStore, subscribed: Vec<Arc<Subscribed>>
                 tracing::warn!(%error, ?pause, "no news to be had, trying again");
                 tokio::time::sleep(pause).await;
             }
+        }
+    }
+}
+
+/// Tells the others, too, one after the other: all at once, what they ask the database would be in the way of those who have
+/// something to do.
+async fn trail(subscribed: &[Arc<Subscribed>], mut latest: watch::Receiver<i64>) {
+    let turn = LATER / u32::try_from(subscribed.len()).unwrap_or(u32::MAX).max(1);
+    let behind = |latest: i64| subscribed.iter().any(|s| *s.news.borrow() < latest);
+    while latest.wait_for(|latest| behind(*latest)).await.is_ok() {
+        for one in subscribed {
+            tokio::time::sleep(turn).await;
+            let position = *latest.borrow();
+            tell(std::slice::from_ref(one), position, None);
         }
     }
 }
@@ -102,4 +114,70 @@ async fn peek(
         })
     });
     Ok(Some(concerned.map(|(index, _)| index).collect()))
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+    use futures_util::future::BoxFuture;
+
+    use super::*;
+    use crate::error::BoxError;
+    use crate::projection::context::Status;
+    use crate::projection::handler::{Drive, Job, Manner};
+    use crate::projection::retry::{OnFailure, RetryPolicy};
+    use crate::projection::subscription::Subscription;
+
+    struct Nothing;
+
+    impl Drive for Nothing {
+        fn manner(&self) -> Manner {
+            Manner::Plain
+        }
+
+        fn drive<'a>(&'a self, _: Job<'a>) -> BoxFuture<'a, Result<usize, BoxError>> {
+            async { Ok(0) }.boxed()
+        }
+    }
+
+    fn some(count: usize) -> Vec<Arc<Subscribed>> {
+        let one = |n: usize| Subscribed {
+            definition: Subscription::new(n.to_string()),
+            handler: Box::new(Nothing),
+            retry: RetryPolicy::none(),
+            on_failure: OnFailure::Stop,
+            news: watch::Sender::new(0),
+            status: watch::Sender::new(Status::default()),
+        };
+        (0..count).map(one).map(Arc::new).collect()
+    }
+
+    fn told(subscribed: &[Arc<Subscribed>], position: i64) -> usize {
+        subscribed
+            .iter()
+            .filter(|s| *s.news.borrow() == position)
+            .count()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whom_the_news_did_not_concern_is_told_one_by_one() {
+        let subscribed = some(50);
+        let latest = watch::Sender::new(0);
+        let others = {
+            let (subscribed, latest) = (subscribed.clone(), latest.subscribe());
+            tokio::spawn(async move { trail(&subscribed, latest).await })
+        };
+        tell(&subscribed, 1, Some(&HashSet::from([7])));
+        latest.send_replace(1);
+        let mut before = 1;
+        for _ in 0..10 {
+            tokio::time::sleep(LATER / 10).await;
+            let now = told(&subscribed, 1);
+            assert!((before..=before + 6).contains(&now), "{now} after {before}");
+            before = now;
+        }
+        tokio::time::sleep(LATER / 10).await;
+        assert_eq!(told(&subscribed, 1), 50);
+        others.abort();
+    }
 }
