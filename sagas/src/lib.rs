@@ -3,6 +3,7 @@
 // The parts are joined one after the other.
 #![allow(dead_code, unused_imports)]
 
+mod answer;
 mod arity;
 mod builder;
 mod calls;
@@ -20,14 +21,20 @@ mod hand;
 mod handler;
 mod history;
 pub mod measure;
+mod outbox;
 mod response;
 mod retry;
+mod runner;
 mod saga;
 mod simulate;
+mod start_on;
+mod starting;
 mod step;
 mod storage;
 mod topology;
+mod worker;
 
+pub use answer::Answer;
 pub use builder::{Origin, SagaBuilder, SagaTopology, Signal, TopologyError, TopologyErrors};
 pub use child::{ChildEnded, child};
 pub use decide::{Asks, Awaits, Decide, Decided, Gives, NoOutput, Predicate};
@@ -38,8 +45,14 @@ pub use error::{Error, Result};
 pub use extract::{Dep, Extract, InStep, InUndo, Output, State, Trigger};
 pub use handler::{Effect, EffectResult, Fallible, FromCall, IdempotencyKey, Infallible, Req};
 pub use history::{Cause, Outcome, StepStatus, UndoStatus};
+pub use outbox::{EmitPublisher, OutboxMessage, PublishError, Published};
 pub use response::{AsData, AsEvent, AsResult, Data, FromResponse, IntoResponse, OnResponse};
 pub use retry::RetryPolicy;
+pub use runner::{
+    Delivery, EmittedRequest, HistoryEntry, ListFilter, ListedInstance, SagaRunner, SagaStatus,
+    Started,
+};
 pub use saga::{Saga, Start};
 pub use simulate::Simulation;
 pub use step::{Comp, Each, Lists, Requesting, StepNames, Task, Waits, comp, for_each, task};
+pub use worker::{SagaWorker, SagaWorkerBuilder};

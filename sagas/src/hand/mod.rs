@@ -14,6 +14,7 @@ use futures_util::FutureExt;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
+pub(crate) use fault::Trouble;
 pub(crate) use keeper::Held;
 pub(crate) use known::{Clock, Known, panic_text};
 pub(crate) use work::{End, Hand};

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
@@ -84,9 +85,13 @@ impl Hand {
         &self.whose.desk
     }
 
-    /// Works until nothing more can be done now. `id`: of the first event that is committed.
-    pub(crate) async fn work(mut self, mut inputs: Vec<Input>, id: Option<String>) -> End {
-        let mut id = id;
+    /// Works until nothing more can be done now. `id`: of the first commit, which has the inputs; `committed` hears of it.
+    pub(crate) async fn work(
+        mut self,
+        mut inputs: Vec<Input>,
+        mut id: Option<String>,
+        committed: &AtomicBool,
+    ) -> End {
         loop {
             let stop = self.desk().stop();
             let drive = match self.known.drive(&self.whose.topology, &inputs) {
@@ -100,7 +105,10 @@ impl Hand {
             } else {
                 let id = id.take().unwrap_or_else(fresh_id);
                 match self.commit(&drive, keep, id).await {
-                    Committed::Yes => inputs.clear(),
+                    Committed::Yes => {
+                        committed.store(true, Ordering::Release);
+                        inputs.clear();
+                    }
                     Committed::Anew => continue,
                     Committed::No(End::Fault(fault)) => return self.faulted(fault, inputs).await,
                     Committed::No(end) => return self.let_go(end, inputs).await,

@@ -17,6 +17,7 @@ pub(crate) use items::{
     AckItem, AnswerItem, CommitItem, DeliverItem, OutboxItem, SignalItem, StartItem, encode,
     fresh_id, millis,
 };
+pub(crate) use operate::{HistoryRow, ListedRow};
 pub(crate) use outbox::{ClaimedMessage, ClaimedMessages};
 pub(crate) use rows::{Claimed, Claims, ItemResult, StoredEvent};
 

@@ -1,0 +1,277 @@
+//! [`Core`]: what a runner does, without the types of its saga.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt;
+use futures_util::future::join_all;
+use mire_client::{EventStore, Json, Transaction};
+use tokio::sync::{oneshot, watch};
+
+use super::Delivery;
+use super::cache::Cache;
+use crate::answer::Answer;
+use crate::engine::Input;
+use crate::error::{Error, Result};
+use crate::gather::Gather;
+use crate::hand::{Choices, Desk, End, Hand, Known, Quarantine, Stop};
+use crate::history::Instance;
+use crate::starting::{Beginning, Next, Planned};
+use crate::storage::{Claimed, DeliverItem, ItemResult, Storage, encode, fresh_id};
+use crate::topology::Topology;
+
+/// How long an instance outlives a runner that died with it in hand.
+const TTL: Duration = Duration::from_secs(10);
+/// So many instances are remembered.
+const REMEMBERED: usize = 4096;
+/// So many effects run at the same time.
+const EFFECTS: usize = 256;
+
+/// A runner without types.
+pub(crate) struct Core {
+    pub(crate) topology: Arc<Topology>,
+    pub(crate) store: EventStore,
+    pub(crate) storage: Storage,
+    desk: Arc<Desk>,
+    cache: Arc<Cache>,
+    starts: Gather,
+    signals: Gather,
+    /// Keeps the desk's switch alive.
+    _stop: watch::Sender<Stop>,
+}
+
+impl Core {
+    pub(crate) fn new(topology: Arc<Topology>, store: EventStore) -> Self {
+        let storage = Storage::new(&store);
+        let (switch, stop) = watch::channel(Stop::Not);
+        let holder = format!("runner-{}", uuid::Uuid::now_v7().simple());
+        let choices = Choices {
+            holder: holder.clone(),
+            ttl: TTL,
+            quarantine: Quarantine {
+                attempts: 5,
+                backoff: Duration::from_secs(1),
+            },
+            linger: Duration::ZERO,
+            effects: EFFECTS,
+            stop,
+        };
+        let starts = {
+            let storage = storage.clone();
+            Gather::new(move |items| {
+                let (storage, holder) = (storage.clone(), holder.clone());
+                async move { storage.start(&items, &holder, TTL).await }.boxed()
+            })
+        };
+        let signals = {
+            let storage = storage.clone();
+            Gather::new(move |items| {
+                let storage = storage.clone();
+                async move { storage.signal(&items).await }.boxed()
+            })
+        };
+        Self {
+            topology,
+            store,
+            desk: Arc::new(Desk::new(storage.clone(), choices)),
+            storage,
+            cache: Arc::new(Cache::new(REMEMBERED)),
+            starts,
+            signals,
+            _stop: switch,
+        }
+    }
+
+    /// True when it is new.
+    pub(crate) async fn start(&self, beginning: Beginning) -> Result<bool> {
+        let planned = Planned::new(&self.topology, beginning, Next::Starter)?;
+        let asked_at = Instant::now();
+        let result = self.starts.call(planned.item).await?;
+        let mut known = planned.known;
+        match result.outcome.as_str() {
+            "started" => {}
+            "exists" => return Ok(false),
+            _ => return Err(result.refused(self.topology.name, &known.instance.instance)),
+        }
+        known.instance.version = result.version.unwrap_or(1);
+        let Some(fence) = result.fence else {
+            if !planned.status.is_ended() {
+                self.cache.put(known);
+            }
+            return Ok(true);
+        };
+        let Instance { saga, instance, .. } = &known.instance;
+        let held = self.desk.keeper.hold(saga, instance, fence, asked_at);
+        let hand = Hand::new(
+            &self.desk,
+            &self.topology,
+            known,
+            Some(held),
+            planned.status.as_str(),
+            0,
+        );
+        self.work(hand, Vec::new(), None).await?;
+        Ok(true)
+    }
+
+    /// Each with an answer of its own, in one call.
+    pub(crate) async fn start_many(&self, beginnings: Vec<Beginning>) -> Vec<Result<bool>> {
+        join_all(beginnings.into_iter().map(|b| self.start(b))).await
+    }
+
+    /// Hand over to whoever comes first once the transaction has been committed.
+    pub(crate) async fn start_in(
+        &self,
+        tx: &mut Transaction,
+        beginning: Beginning,
+    ) -> Result<bool> {
+        start_in(&self.storage, &self.topology, tx, beginning).await
+    }
+
+    /// Works in a task of its own, so that a caller who goes away leaves nothing half-done.
+    async fn work(
+        &self,
+        hand: Hand,
+        inputs: Vec<Input>,
+        id: Option<String>,
+    ) -> Result<(End, bool)> {
+        let (tell, told) = oneshot::channel();
+        let cache = self.cache.clone();
+        self.desk.spawn(async move {
+            let committed = AtomicBool::new(false);
+            let end = hand.work(inputs, id, &committed).await;
+            if let End::Rest(known, status) = &end
+                && !status.is_ended()
+            {
+                cache.put(Known::clone(known));
+            }
+            let _ = tell.send((end, committed.load(Ordering::Acquire)));
+        });
+        told.await.map_err(|_| Error::Closed)
+    }
+
+    /// An answer together with all that follows from it; or, when somebody else has the instance in hand, the answer alone.
+    pub(crate) async fn deliver(
+        &self,
+        instance: &str,
+        step: &str,
+        answer: Answer,
+    ) -> Result<Delivery> {
+        let no = self.topology.step_no(step);
+        if no.is_none_or(|n| answer.undo && self.topology.steps[n].undo.is_none()) {
+            return Err(Error::UnknownStep {
+                saga: self.topology.name.to_owned(),
+                step: step.to_owned(),
+            });
+        }
+        let Some(known) = self.known(instance).await? else {
+            return self.record(instance, step, &answer).await;
+        };
+        let input = Input::Answer {
+            step: step.to_owned(),
+            undo: answer.undo,
+            activation: answer.activation,
+            request: answer.request,
+            answer: answer.answer.clone(),
+            id: answer.id.clone(),
+        };
+        let id = answer.id.as_ref().map(|id| format!("answer:{id}"));
+        match self.work(self.hand(known), vec![input], id).await? {
+            (End::Rest(..), _) | (_, true) => Ok(Delivery::Driven),
+            (End::Failed(error), _) if !error.is_retryable() => Err(error),
+            (_, false) => self.record(instance, step, &answer).await,
+        }
+    }
+
+    /// Does what can be done now about an instance, unless somebody else has it in hand.
+    pub(crate) async fn advance(&self, instance: &str) -> Result<()> {
+        self.cache.take(instance);
+        let Some(known) = self.known(instance).await? else {
+            return Ok(());
+        };
+        match self.work(self.hand(known), Vec::new(), None).await? {
+            (End::Failed(error), _) => Err(error),
+            (End::Fault(fault), _) => Err(Error::Unreadable {
+                saga: self.topology.name.to_owned(),
+                instance: instance.to_owned(),
+                reason: fault.0,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    fn hand(&self, known: Known) -> Hand {
+        Hand::new(&self.desk, &self.topology, known, None, "running", 0)
+    }
+
+    /// From memory, or else from the database. None: this program is not the one to drive it.
+    async fn known(&self, instance: &str) -> Result<Option<Known>> {
+        if let Some(known) = self.cache.take(instance) {
+            return Ok(Some(known));
+        }
+        let loaded = self.load(instance).await?;
+        let mine = loaded.topology_version == self.topology.version;
+        Ok(Known::of(&loaded).ok().filter(|_| mine))
+    }
+
+    /// The instance as the database has it.
+    pub(crate) async fn load(&self, instance: &str) -> Result<Claimed> {
+        let saga = self.topology.name;
+        let loaded = self.storage.load(saga, instance).await?;
+        let (saga, instance) = (saga.to_owned(), instance.to_owned());
+        match loaded {
+            None => Err(Error::NotFound { saga, instance }),
+            Some(loaded) if loaded.pruned => Err(Error::Pruned { saga, instance }),
+            Some(loaded) => Ok(loaded),
+        }
+    }
+
+    pub(crate) async fn signal(&self, item: Json) -> Result<ItemResult> {
+        self.signals.call(item).await
+    }
+
+    /// The answer alone; a worker goes on from there.
+    async fn record(&self, instance: &str, step: &str, answer: &Answer) -> Result<Delivery> {
+        // With an id of its own it may be sent again when the connection is lost.
+        let id = answer.id.clone().unwrap_or_else(fresh_id);
+        let item = encode(&DeliverItem {
+            saga: self.topology.name,
+            instance,
+            step,
+            undo: answer.undo,
+            activation: answer.activation,
+            request: answer.request,
+            answer: answer.item(&id),
+        })?;
+        let result = self.desk.answers.call(item).await?;
+        match result.outcome.as_str() {
+            "delivered" => Ok(Delivery::Recorded),
+            "duplicate" => Ok(Delivery::Duplicate),
+            _ => Err(result.refused(self.topology.name, instance)),
+        }
+    }
+}
+
+/// As part of the transaction that appends what triggers it.
+pub(crate) async fn start_in(
+    storage: &Storage,
+    topology: &Topology,
+    tx: &mut Transaction,
+    beginning: Beginning,
+) -> Result<bool> {
+    let planned = Planned::new(topology, beginning, Next::Anybody)?;
+    let results = storage
+        .start_in(tx, std::slice::from_ref(&planned.item))
+        .await?;
+    let Some(result) = results.into_iter().next() else {
+        return Err(Error::Invalid {
+            reason: "no answer".into(),
+        });
+    };
+    match result.outcome.as_str() {
+        "started" => Ok(true),
+        "exists" => Ok(false),
+        _ => Err(result.refused(topology.name, &planned.known.instance.instance)),
+    }
+}

@@ -1,0 +1,185 @@
+//! Taking instances up: whatever is due and free, as many at a time as there is room for.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tracing::{Instrument, debug_span};
+
+use crate::error::Result;
+use crate::gather::pause;
+use crate::hand::{Desk, End, Hand, Known, Stop, Trouble};
+use crate::measure;
+use crate::storage::Claimed;
+use crate::topology::Topology;
+
+/// A claim takes so many instances at most.
+const BATCH: usize = 64;
+
+/// Every saga and version that this worker drives.
+pub(super) type Topologies = HashMap<(String, i32), Arc<Topology>>;
+
+/// The claiming side of a worker.
+pub(super) struct Claiming {
+    desk: Arc<Desk>,
+    topologies: Topologies,
+    sagas: Vec<String>,
+    versions: Vec<i32>,
+    recheck: Duration,
+    news: Arc<Notify>,
+    slots: Arc<Semaphore>,
+    room: u32,
+}
+
+impl Claiming {
+    pub(super) fn new(
+        desk: Arc<Desk>,
+        topologies: Topologies,
+        recheck: Duration,
+        news: Arc<Notify>,
+        at_once: usize,
+    ) -> Self {
+        let (sagas, versions) = topologies.keys().cloned().unzip();
+        let room = u32::try_from(at_once.clamp(1, 100_000)).unwrap_or(1);
+        Self {
+            desk,
+            topologies,
+            sagas,
+            versions,
+            recheck,
+            news,
+            slots: Arc::new(Semaphore::new(room as usize)),
+            room,
+        }
+    }
+
+    /// Until the desk stops and everything is laid down.
+    pub(super) async fn run(self) {
+        let mut stop = self.desk.stop.clone();
+        let mut failures = 0;
+        while *stop.borrow_and_update() == Stop::Not {
+            let first = tokio::select! {
+                permit = self.slots.clone().acquire_owned() => permit,
+                _ = stop.changed() => continue,
+            };
+            let Ok(first) = first else { break };
+            let wait = match self.claim(first).await {
+                Ok(Wait::Not) => continue,
+                Ok(Wait::For(wait)) => {
+                    failures = 0;
+                    wait
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "no instances to be had, trying again");
+                    failures += 1;
+                    pause(failures)
+                }
+            };
+            tokio::select! {
+                () = self.news.notified() => {}
+                () = tokio::time::sleep(wait) => {}
+                _ = stop.changed() => {}
+            }
+        }
+        let _ = self.slots.acquire_many(self.room).await;
+    }
+
+    async fn claim(&self, first: OwnedSemaphorePermit) -> Result<Wait> {
+        let Desk {
+            storage,
+            holder,
+            ttl,
+            keeper,
+            ..
+        } = &*self.desk;
+        let more = self.slots.available_permits().min(BATCH - 1);
+        let more = u32::try_from(more).unwrap_or_default();
+        let mut permits = first;
+        let mut asked = 1;
+        if more > 0
+            && let Ok(others) = self.slots.clone().try_acquire_many_owned(more)
+        {
+            permits.merge(others);
+            asked += more as usize;
+        }
+        let asked_at = Instant::now();
+        let claims = storage
+            .claim(holder, &self.sagas, &self.versions, asked, *ttl)
+            .await?;
+        let count = claims.instances.len();
+        for claimed in claims.instances {
+            if let Some(permit) = permits.split(1) {
+                self.take_up(claimed, asked_at, permit);
+            }
+        }
+        measure::held(holder, keeper.len());
+        Ok(if count == asked {
+            Wait::Not
+        } else {
+            // A little late is in time; a little early is once more.
+            let due = claims.next_due.map(|due| due + Duration::from_millis(1));
+            Wait::For(due.unwrap_or(self.recheck).min(self.recheck))
+        })
+    }
+
+    fn take_up(&self, claimed: Claimed, asked_at: Instant, permit: OwnedSemaphorePermit) {
+        let (desk, saga) = (self.desk.clone(), claimed.saga.clone());
+        let key = (saga, claimed.topology_version);
+        let (Some(topology), Some(fence)) = (self.topologies.get(&key).cloned(), claimed.fence)
+        else {
+            return;
+        };
+        measure::claimed(topology.name);
+        let held = desk
+            .keeper
+            .hold(&claimed.saga, &claimed.instance, fence, asked_at);
+        let span = debug_span!("drive", saga = topology.name, instance = %claimed.instance, fence);
+        let work = async move {
+            let end = if desk.quarantine.is_deadly(claimed.attempts) {
+                let reason = format!(
+                    "taken up {} times in a row without getting anywhere: it may kill its workers",
+                    claimed.attempts
+                );
+                Trouble::of(&desk, &claimed)
+                    .note(&reason, &held)
+                    .await
+                    .err()
+            } else {
+                match Known::of(&claimed) {
+                    Ok(known) => {
+                        let hand = Hand::new(
+                            &desk,
+                            &topology,
+                            known,
+                            Some(held),
+                            claimed.status,
+                            claimed.attempts,
+                        );
+                        Some(hand.work(Vec::new(), None, &AtomicBool::new(false)).await)
+                    }
+                    Err(fault) => Trouble::of(&desk, &claimed)
+                        .note(&fault.0, &held)
+                        .await
+                        .err(),
+                }
+            };
+            match end {
+                Some(End::Failed(error)) => tracing::warn!(%error, "laid down"),
+                Some(End::Rest(_, status)) => {
+                    tracing::debug!(status = status.as_str(), "laid down");
+                }
+                other => tracing::debug!(?other, "laid down"),
+            }
+            drop(permit);
+        };
+        self.desk.spawn(work.instrument(span));
+    }
+}
+
+/// When to claim again.
+enum Wait {
+    Not,
+    For(Duration),
+}

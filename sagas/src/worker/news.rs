@@ -1,0 +1,110 @@
+//! The one waiter of a worker: it sleeps in the database until the feed has grown, looks what concerns sagas, and wakes
+//! whoever it concerns.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mire_client::{EventStore, FeedEvent, ReadAll};
+use tokio::sync::Notify;
+
+use crate::error::Result;
+use crate::gather::pause;
+use crate::hand::Desk;
+
+/// A look is at so many events, and so many bytes.
+const LOOK: (u32, usize) = (500, 256 << 10);
+
+/// Who can be woken.
+#[derive(Clone, Default)]
+pub(super) struct News {
+    /// There may be instances to claim.
+    pub(super) instances: Arc<Notify>,
+    /// There may be messages to publish.
+    pub(super) messages: Arc<Notify>,
+}
+
+impl News {
+    fn wake_all(&self) {
+        self.instances.notify_one();
+        self.messages.notify_one();
+    }
+}
+
+/// Waits for news for ever.
+pub(super) async fn announce(
+    store: EventStore,
+    desk: Arc<Desk>,
+    categories: Vec<String>,
+    news: News,
+    mut after: i64,
+) {
+    const WAIT: Duration = Duration::from_secs(600);
+    let mut failures = 0;
+    loop {
+        let told = async {
+            let safe = store.wait_for_events(after, WAIT).await?;
+            if safe.position > after {
+                after = look(&store, &desk, &categories, &news, after).await?;
+            }
+            Ok::<_, crate::error::Error>(())
+        };
+        if let Err(error) = told.await {
+            let wait = pause(failures);
+            failures += 1;
+            tracing::warn!(%error, ?wait, "no news to be had, trying again");
+            tokio::time::sleep(wait).await;
+            // History may have been set back, or have taken a leap.
+            if let Ok(position) = store.safe_position().await {
+                after = position;
+            }
+            news.wake_all();
+        } else {
+            failures = 0;
+        }
+    }
+}
+
+/// Looks at a page of what is new, and tells how far it came.
+async fn look(
+    store: &EventStore,
+    desk: &Desk,
+    categories: &[String],
+    news: &News,
+    after: i64,
+) -> Result<i64> {
+    let read = ReadAll::new()
+        .after(after)
+        .categories(categories)
+        .page_size(LOOK.0)
+        .page_bytes(LOOK.1);
+    let page = store.read_page(&read).await?;
+    let (mut instances, mut messages) = (false, false);
+    for event in &page.events {
+        messages |= may_have_messages(event);
+        instances |= may_be_due(event) && !desk.keeper.poke(&event.event.stream);
+    }
+    if instances {
+        news.instances.notify_one();
+    }
+    if messages {
+        news.messages.notify_one();
+    }
+    Ok(page.next_position)
+}
+
+/// What a holder writes makes nobody else look, unless it lets go, which `due_at` tells.
+fn may_be_due(event: &FeedEvent) -> bool {
+    !matches!(
+        event.event.event_type.as_str(),
+        "$saga_advanced" | "$saga_ended"
+    )
+}
+
+/// Requests for the outbox are marked as such in the history; the end of a child is told to its parent.
+fn may_have_messages(event: &FeedEvent) -> bool {
+    match event.event.event_type.as_str() {
+        "$saga_ended" => true,
+        "$saga_started" | "$saga_advanced" => event.event.data.as_str().contains("\"outbox\""),
+        _ => false,
+    }
+}
