@@ -2,23 +2,72 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use mire_client::EventData;
 use serde_json::Value;
 
+use crate::builder::SagaTopology;
 use crate::effect::EffectError;
 use crate::engine::{Drive, Input, Message, PendingEffect, drive};
 use crate::history::{Fact, Instance, StepStatus, UndoStatus};
+use crate::response::{AsEvent, Encode, IntoResponse, event_from};
+use crate::saga::{Saga, Start};
 use crate::topology::{Response, Topology};
 
-type Script = Box<dyn FnMut(Value) -> Result<Value, EffectError> + Send>;
+type Script = Box<dyn FnMut(&str, &Value) -> Result<Response, EffectError> + Send>;
 
 /// One instance, driven by the very engine that workers use, without a database: effects answer by script, everything else
-/// is said by the test, and time passes only when the test says so. After every step the log is folded anew, and it is an
-/// error if that gives another instance than the one in memory.
+/// is said by the test, and time passes only when the test says so. After every step the log is folded anew, and it is a
+/// panic if that gives another instance than the one in memory.
+///
+/// ```
+/// use std::time::Duration;
+/// # use mire_sagas::{EffectError, Emit, Req, Saga, SagaBuilder, Start, State, comp, task};
+/// # use mire_client::EventData;
+/// # use serde::{Deserialize, Serialize};
+/// # #[derive(Serialize, Deserialize, EventData)]
+/// # #[event_data(event_type = "seat.hold")]
+/// # struct HoldSeat {}
+/// # #[derive(Serialize, Deserialize, EventData)]
+/// # #[event_data(event_type = "seat.held")]
+/// # struct SeatHeld {}
+/// # #[derive(Serialize, Deserialize, EventData)]
+/// # #[event_data(event_type = "seat.free")]
+/// # struct FreeSeat {}
+/// # #[derive(Serialize, Deserialize, EventData)]
+/// # #[event_data(event_type = "card.charge")]
+/// # struct ChargeCard {}
+/// # #[derive(Serialize, Deserialize, EventData)]
+/// # #[event_data(event_type = "card.charged")]
+/// # struct CardCharged {}
+/// # struct Booking;
+/// # impl Saga for Booking {
+/// #     type State = ();
+/// #     const NAME: &'static str = "booking";
+/// #     fn build(saga: SagaBuilder<Self>) -> SagaBuilder<Self> {
+/// #         saga.step("seat", task(|| -> Emit<HoldSeat> { Emit::event(HoldSeat {}) }).effect(async |_: Req<HoldSeat>| SeatHeld {})
+/// #                 .on_response(|held: SeatHeld| held)
+/// #                 .compensate(comp(|| -> Emit<FreeSeat> { Emit::event(FreeSeat {}) }).effect(async |_: Req<FreeSeat>| SeatHeld {})))
+/// #             .step("card", task(|| -> Emit<ChargeCard> { Emit::event(ChargeCard {}) }).after("seat").on_response(|charged: CardCharged| charged)
+/// #                 .timeout(Duration::from_secs(60)).terminal_success())
+/// #             .allow_unhandled::<ChargeCard>()
+/// #     }
+/// # }
+/// let mut booking = Booking::topology()?
+///     .simulate(Start::new("b-1", ()))
+///     .effect(|_: HoldSeat| Ok(SeatHeld {}))
+///     .effect(|_: FreeSeat| Ok(SeatHeld {}));
+/// booking.run();
+/// assert_eq!(booking.outbox(), ["booking/b-1/card/1/0"]);
+/// booking.advance(Duration::from_secs(60)); // nobody charges the card in time
+/// assert_eq!(booking.status(), "compensated");
+/// # Ok::<(), mire_sagas::TopologyErrors>(())
+/// ```
 pub struct Simulation {
     topology: Arc<Topology>,
+    instance: String,
     scripts: HashMap<String, Script>,
     log: Vec<(i64, Vec<Fact>)>,
     now: i64,
@@ -36,19 +85,41 @@ impl std::fmt::Debug for Simulation {
     }
 }
 
+impl<S: Saga> SagaTopology<S> {
+    /// An instance without a database; [`run`](Simulation::run) it.
+    ///
+    /// # Panics
+    /// When its state is no JSON.
+    #[must_use]
+    pub fn simulate(&self, start: Start<S>) -> Simulation {
+        let instance = start.instance().to_owned();
+        let start = start.encode().expect("a state is JSON");
+        let topology = Arc::clone(self.erased());
+        Simulation::of(topology, &instance, start.state, start.trigger)
+    }
+}
+
+fn encoded(answer: impl EventData) -> Response {
+    Encode::<AsEvent>::encode(answer).expect("an event is JSON")
+}
+
 impl Simulation {
-    pub(crate) fn of(topology: Arc<Topology>, state: Value, trigger: Option<Value>) -> Self {
+    pub(crate) fn of(
+        topology: Arc<Topology>,
+        instance: &str,
+        state: Value,
+        trigger: Option<Value>,
+    ) -> Self {
+        let started = Fact::Started {
+            state,
+            trigger,
+            parent: None,
+        };
         Self {
             topology,
+            instance: instance.to_owned(),
             scripts: HashMap::new(),
-            log: vec![(
-                0,
-                vec![Fact::Started {
-                    state,
-                    trigger,
-                    parent: None,
-                }],
-            )],
+            log: vec![(0, vec![started])],
             now: 0,
             outbox: Vec::new(),
             last: None,
@@ -56,10 +127,29 @@ impl Simulation {
         }
     }
 
+    /// What the effect of requests of type `R` answers. The last script for a type counts.
+    pub fn effect<R: EventData, A: IntoResponse<M>, M>(
+        mut self,
+        mut script: impl FnMut(R) -> Result<A, EffectError> + Send + 'static,
+    ) -> Self {
+        let script = Arc::new(Mutex::new(move |kind: &str, data: &Value| {
+            let request = event_from(Some(kind), data).map_err(EffectError::permanent)?;
+            script(request)?.encode().map_err(EffectError::permanent)
+        }));
+        for kind in R::KINDS {
+            let script = Arc::clone(&script);
+            self.script(kind.event_type, move |kind, data| {
+                let mut script = script.lock().unwrap_or_else(PoisonError::into_inner);
+                (*script)(kind, data)
+            });
+        }
+        self
+    }
+
     pub(crate) fn script(
         &mut self,
         kind: &str,
-        script: impl FnMut(Value) -> Result<Value, EffectError> + Send + 'static,
+        script: impl FnMut(&str, &Value) -> Result<Response, EffectError> + Send + 'static,
     ) {
         self.scripts.insert(kind.to_owned(), Box::new(script));
     }
@@ -81,36 +171,40 @@ impl Simulation {
         self
     }
 
-    /// Answers a step (its first request) with JSON.
+    /// Answers a step (its first request) with an event.
     ///
     /// # Panics
-    /// When the saga has no such step.
+    /// When the event is no JSON.
+    pub fn answer(&mut self, step: &str, answer: impl EventData) -> &mut Self {
+        self.outside(step, false, Ok(encoded(answer)))
+    }
+
+    /// Answers the undo of a step with an event.
+    ///
+    /// # Panics
+    /// When the event is no JSON.
+    pub fn answer_undo(&mut self, step: &str, answer: impl EventData) -> &mut Self {
+        self.outside(step, true, Ok(encoded(answer)))
+    }
+
+    /// Answers a step (its first request) with JSON.
     pub fn answer_raw(&mut self, step: &str, data: Value) -> &mut Self {
         let answer = Ok(Response { kind: None, data });
         self.outside(step, false, answer)
     }
 
     /// Answers the undo of a step with JSON.
-    ///
-    /// # Panics
-    /// When the saga has no such step.
     pub fn answer_undo_raw(&mut self, step: &str, data: Value) -> &mut Self {
         let answer = Ok(Response { kind: None, data });
         self.outside(step, true, answer)
     }
 
     /// Tells a step that what it asked for failed.
-    ///
-    /// # Panics
-    /// When the saga has no such step.
     pub fn fail(&mut self, step: &str, error: &str) -> &mut Self {
         self.outside(step, false, Err(error.to_owned()))
     }
 
     /// Tells the undo of a step that what it asked for failed.
-    ///
-    /// # Panics
-    /// When the saga has no such step.
     pub fn fail_undo(&mut self, step: &str, error: &str) -> &mut Self {
         self.outside(step, true, Err(error.to_owned()))
     }
@@ -125,6 +219,15 @@ impl Simulation {
             id: None,
         }]);
         self.run()
+    }
+
+    /// Sends a signal that is an event.
+    ///
+    /// # Panics
+    /// When the event is no JSON.
+    pub fn signal(&mut self, signal: impl EventData) -> &mut Self {
+        let Response { kind, data } = encoded(signal);
+        self.signal_raw(&kind.unwrap_or_default(), data)
     }
 
     /// Sends a signal.
@@ -242,7 +345,7 @@ impl Simulation {
     }
 
     fn folded(&self) -> Instance {
-        let mut instance = Instance::new(self.topology.name, "1");
+        let mut instance = Instance::new(self.topology.name, self.instance.clone());
         for (version, (at, facts)) in (1..).zip(&self.log) {
             instance.apply(version, *at, facts);
         }
@@ -310,7 +413,7 @@ impl Simulation {
         })?;
         tried.insert((effect.key.clone(), self.now));
         let script = self.scripts.get_mut(&effect.kind)?;
-        let result = script(effect.data.clone()).map(|data| Response { kind: None, data });
+        let result = script(&effect.kind, &effect.data);
         Some((effect, result))
     }
 }

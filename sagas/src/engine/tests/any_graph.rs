@@ -6,7 +6,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::kit::{Graph, asks};
+use super::kit::{Graph, asks, said};
 use crate::effect::EffectError;
 use crate::retry::RetryPolicy;
 use crate::simulate::Simulation;
@@ -157,9 +157,9 @@ proptest! {
         let mut s = graph(&steps).start();
         for (n, made) in steps.iter().enumerate() {
             let mut failures = made.fails;
-            s.script(&format!("do {}", NAMES[n]), move |_| {
+            s.script(&format!("do {}", NAMES[n]), move |_, _| {
                 failures = failures.saturating_sub(1);
-                if failures > 3 { Err(EffectError::transient("busy")) } else { Ok(json!(1)) }
+                if failures > 3 { Err(EffectError::transient("busy")) } else { Ok(said(1)) }
             });
         }
         s.run();

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::kit::{Graph, asks, asks_for, count, gives, place};
+use super::kit::{Graph, asks, asks_for, count, gives, place, said};
 use crate::effect::EffectError;
 use crate::history::{StepStatus, UndoStatus};
 use crate::topology::SignalAction;
@@ -170,14 +170,14 @@ fn an_effect_that_runs_when_its_sibling_fails_settles_and_is_undone() {
         .undo(asks("do undo a"))
         .step("b", &[], asks("do b"))
         .start();
-    s.script("do b", |_| Err(EffectError::permanent("no")));
+    s.script("do b", |_, _| Err(EffectError::permanent("no")));
     let mut once = false;
-    s.script("do a", move |_| {
+    s.script("do a", move |_, _| {
         once = !once;
         if once {
             Err(EffectError::transient("not yet"))
         } else {
-            Ok(json!(1))
+            Ok(said(1))
         }
     });
     s.run();
@@ -192,7 +192,7 @@ fn what_some_of_many_requests_did_is_undone() {
         .step("a", &[], asks_for(&["do x", "do y", "do z"]))
         .undo(asks("do undo"))
         .start();
-    s.script("do y", |_| Err(EffectError::permanent("no")));
+    s.script("do y", |_, _| Err(EffectError::permanent("no")));
     s.run();
     assert_eq!(s.step_status("a"), StepStatus::Failed);
     assert_eq!(s.undo_status("a"), UndoStatus::Done, "{}", s.history());

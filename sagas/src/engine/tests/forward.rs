@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::kit::{Graph, asks, asks_for, count, gives, panics, place};
+use super::kit::{Graph, asks, asks_for, count, gives, panics, place, said};
 use crate::effect::EffectError;
 use crate::history::StepStatus;
 use crate::retry::RetryPolicy;
@@ -162,12 +162,12 @@ fn a_transient_failure_is_retried_after_its_wait_and_not_before() {
         .goal()
         .start();
     let mut failures = 2;
-    s.script("do a", move |_| {
+    s.script("do a", move |_, _| {
         failures -= 1;
         if failures >= 0 {
             Err(EffectError::transient("busy"))
         } else {
-            Ok(json!(1))
+            Ok(said(1))
         }
     });
     s.run();
@@ -186,7 +186,7 @@ fn a_permanent_failure_is_not_retried() {
         .step("a", &[], asks("do a"))
         .retry(RetryPolicy::default())
         .start();
-    s.script("do a", |_| Err(EffectError::permanent("no such room")));
+    s.script("do a", |_, _| Err(EffectError::permanent("no such room")));
     s.run();
     assert_eq!(s.status(), "compensated");
     assert_eq!(count(&s, "attempt"), 0);
@@ -224,7 +224,7 @@ fn once_the_goal_is_reached_a_stragglers_failure_changes_nothing() {
         .undo(asks("do undo"))
         .goal()
         .start();
-    s.script("do it", |_| Err(EffectError::transient("no")));
+    s.script("do it", |_, _| Err(EffectError::transient("no")));
     s.run();
     assert_eq!(s.status(), "running", "what runs here settles first");
     s.advance(Duration::from_secs(1));

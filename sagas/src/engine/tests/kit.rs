@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 use crate::retry::RetryPolicy;
 use crate::simulate::Simulation;
 use crate::topology::{
-    Action, Decision, Deps, Gate, Request, Signal, SignalAction, Step, Terminal, Topology, Undo,
+    Action, Decision, Deps, Gate, Request, Response, Signal, SignalAction, Step, Terminal,
+    Topology, Undo,
 };
 
 /// An action that asks for `kind`: in process when it begins with "do", else from outside.
@@ -58,6 +59,13 @@ pub(super) fn asks_for(kinds: &'static [&'static str]) -> Action {
         })
     });
     action
+}
+
+pub(super) fn said(data: impl Into<Value>) -> Response {
+    Response {
+        kind: None,
+        data: data.into(),
+    }
 }
 
 pub(super) fn gives(value: i64) -> Action {
@@ -183,11 +191,11 @@ impl Graph {
 
     pub(super) fn start(self) -> Simulation {
         let topology = self.topology();
-        let mut simulation = Simulation::of(Arc::clone(&topology), Value::Null, None);
+        let mut simulation = Simulation::of(Arc::clone(&topology), "1", Value::Null, None);
         for step in &topology.steps {
             let undo = step.undo.iter().map(|undo| &undo.action);
             for kind in undo.chain([&step.action]).flat_map(|a| a.effects.keys()) {
-                simulation.script(kind, |_| Ok(json!("done")));
+                simulation.script(kind, |_, _| Ok(said("done")));
             }
         }
         simulation
