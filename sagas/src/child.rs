@@ -1,5 +1,7 @@
 //! [`child`]: a step that starts an instance of another saga and waits for its end.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -8,7 +10,7 @@ use crate::extract::InStep;
 use crate::history::Outcome;
 use crate::saga::Saga;
 use crate::step::Task;
-use crate::topology::{Refusal, Response};
+use crate::topology::{Refusal, RespondFn, Response};
 
 /// How the instance of another saga ended that a [`child`] step has started.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -81,6 +83,18 @@ where
     H: Decide<S, InStep, Args, Kind = Awaits<C>>,
 {
     crate::step::task(decide)
+}
+
+/// What a child's end comes to.
+pub(crate) fn mapped<O: Serialize>(
+    ended: RespondFn,
+    map: impl Fn(ChildEnded) -> O + Send + Sync + 'static,
+) -> RespondFn {
+    Arc::new(move |response| {
+        let ended = ChildEnded::deserialize(ended(response)?)
+            .map_err(|e| Refusal::Unreadable(e.to_string()))?;
+        serde_json::to_value(map(ended)).map_err(|e| Refusal::Unreadable(e.to_string()))
+    })
 }
 
 /// Reads how a child ended.

@@ -5,6 +5,7 @@ use std::marker::PhantomData;
 
 use serde::Serialize;
 
+use crate::child::ChildEnded;
 use crate::emit::{Emit, Requests};
 use crate::extract::{Extract, InStep, Requirement, Type, short_name};
 use crate::saga::{Saga, Start};
@@ -19,9 +20,9 @@ pub struct Gives<O>(PhantomData<fn() -> O>);
 #[derive(Debug)]
 pub struct Asks<R, O = NoOutput>(PhantomData<fn() -> (R, O)>);
 
-/// The kind of a step that starts an instance of another saga and waits for its end.
+/// The kind of a step that starts an instance of saga `C` and waits for its end, which comes to the output `O`.
 #[derive(Debug)]
-pub struct Awaits<C>(PhantomData<fn() -> C>);
+pub struct Awaits<C, O = ChildEnded>(PhantomData<fn() -> (C, O)>);
 
 /// The output of a step whose answers are not mapped: nobody can ask for it.
 #[derive(Debug)]
@@ -184,7 +185,7 @@ impl<C: Saga> IntoDecision for Start<C> {
     }
 
     fn output() -> Type {
-        Type::of::<crate::child::ChildEnded>()
+        Type::of::<ChildEnded>()
     }
 }
 

@@ -9,7 +9,7 @@ use futures_util::future::BoxFuture;
 use mire_client::{EventData, EventKind};
 
 use crate::effect::EffectError;
-use crate::extract::{Dep, Requirement, Type, find_dep};
+use crate::extract::{Dep, Requirement, Type, find_dep, short_name};
 use crate::response::{Answers, IntoResponse, event_from};
 use crate::topology::{EffectCall, EffectFn, Response};
 
@@ -269,5 +269,10 @@ impl EffectDraft {
             answers: H::answers(),
             call: Arc::new(move |call| handler.perform(&call)),
         }
+    }
+
+    /// What it is called in its source.
+    pub(crate) fn short_name(&self) -> String {
+        short_name(self.name)
     }
 }

@@ -52,7 +52,6 @@ pub trait Saga: Sized + Send + Sync + 'static {
     const VERSION: i32 = 1;
 
     /// Declares steps, signals and starts.
-    #[must_use]
     fn build(saga: SagaBuilder<Self>) -> SagaBuilder<Self>;
 
     /// The builder with all that [`build`](Self::build) declares, for adding dependencies.

@@ -25,7 +25,7 @@ pub use start::Origin;
 pub(crate) use start::StartOn;
 pub use topology::SagaTopology;
 
-use signal::SignalDraft;
+pub(crate) use signal::{SignalDraft, SignalDraftAction};
 
 /// Collects the steps of saga `S`, and what else belongs to it. Nothing is checked before [`build`](Self::build).
 #[must_use]

@@ -14,7 +14,7 @@ use std::time::Duration;
 use mire_client::EventData;
 use serde::Serialize;
 
-use crate::child;
+use crate::child::{self, ChildEnded};
 use crate::decide::{Asks, Awaits, Decide, NoOutput, Predicate};
 use crate::emit::AnyRequest;
 use crate::extract::{InStep, State, Type};
@@ -103,7 +103,7 @@ where
 pub trait Waits {}
 impl<R, O> Waits for Asks<R, O> {}
 impl<R> Waits for Each<R> {}
-impl<C> Waits for Awaits<C> {}
+impl<C, O> Waits for Awaits<C, O> {}
 
 /// Steps whose requests effects can fulfil.
 pub trait Requesting: Waits {}
@@ -112,7 +112,7 @@ impl<R> Requesting for Each<R> {}
 
 impl<S: Saga, K> Task<S, K> {
     fn new(mut action: ActionDraft, output: Type) -> Self {
-        if output.id == TypeId::of::<child::ChildEnded>() {
+        if output.id == TypeId::of::<ChildEnded>() {
             action.respond = Arc::new(|response| child::ended(response, false));
         }
         Self {
@@ -297,6 +297,18 @@ impl<S: Saga, C> Task<S, Awaits<C>> {
     pub fn any_outcome(mut self) -> Self {
         self.draft.action.respond = Arc::new(|response| child::ended(response, true));
         self
+    }
+
+    /// Turns the child's end into the step's output.
+    pub fn on_end<F, O>(mut self, map: F) -> Task<S, Awaits<C, O>>
+    where
+        F: Fn(ChildEnded) -> O + Send + Sync + 'static,
+        O: Serialize + 'static,
+    {
+        let ended = self.draft.action.respond;
+        self.draft.output = Type::of::<O>();
+        self.draft.action.respond = child::mapped(ended, map);
+        self.into_kind()
     }
 }
 

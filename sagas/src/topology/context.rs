@@ -1,6 +1,7 @@
 //! [`Context`]: what extractors read when a step, a gate or an undo decides.
 
 use std::any::TypeId;
+use std::collections::BTreeSet;
 
 use serde_json::Value;
 
@@ -21,14 +22,26 @@ pub(crate) struct Context<'a> {
 }
 
 impl Context<'_> {
-    /// The output of the given type: the step's own (in an undo) before that of others.
+    /// The output of the given type: the step's own (in an undo) before that of the steps that come before it. Of those
+    /// (they are alternatives then) the one declared last.
     pub(crate) fn output(&self, wanted: TypeId) -> Option<&Value> {
         let of = |step: StepNo| {
             (self.topology.steps[step].output_type == wanted)
                 .then(|| self.outputs[step].as_ref())
                 .flatten()
         };
-        of(self.step).or_else(|| (0..self.topology.steps.len()).rev().find_map(of))
+        of(self.step).or_else(|| self.before().into_iter().rev().find_map(of))
+    }
+
+    fn before(&self) -> BTreeSet<StepNo> {
+        let mut found = BTreeSet::new();
+        let mut ways = vec![self.step];
+        while let Some(step) = ways.pop() {
+            let step = &self.topology.steps[step];
+            let parents = step.after.iter().chain(&step.after_any_of);
+            ways.extend(parents.copied().filter(|parent| found.insert(*parent)));
+        }
+        found
     }
 
     pub(crate) fn deps(&self) -> &Deps {
