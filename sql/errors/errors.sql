@@ -104,3 +104,27 @@ BEGIN
   END IF;
 END
 $$;
+
+-- instance NULL: a message of the outbox that is not there, or not any more.
+CREATE FUNCTION mire_internal.raise_saga_not_found(saga text, instance text, message_no bigint DEFAULT NULL)
+RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+  RAISE EXCEPTION USING
+    ERRCODE = 'MI008',
+    MESSAGE = CASE WHEN message_no IS NULL THEN format('saga "%s" has no instance "%s"', saga, instance)
+                   ELSE format('the outbox has no message %s', message_no) END,
+    DETAIL = jsonb_build_object('saga', saga, 'instance', instance, 'message_no', message_no)::text,
+    HINT = 'Names are case-sensitive; mire.saga_list and mire.outbox_status show what is there.';
+END
+$$;
+
+CREATE FUNCTION mire_internal.raise_saga_state(saga text, instance text, status text, action text)
+RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+  RAISE EXCEPTION USING
+    ERRCODE = 'MI009',
+    MESSAGE = format('instance "%s" of saga "%s" is %s: it cannot be %s', instance, saga, status, action),
+    DETAIL = jsonb_build_object('saga', saga, 'instance', instance, 'status', status, 'action', action)::text,
+    HINT = 'Nothing was changed. mire.saga_describe tells how it came to that.';
+END
+$$;

@@ -145,7 +145,7 @@ RETURNS text LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
 BEGIN
   IF coalesce(list, 'null') IN ('null', '[]') THEN
     RETURN NULL;
-  ELSIF list @? '$[*] ? (@.type() != "string")' THEN
+  ELSIF list @? 'strict $[*] ? (@.type() != "string")' THEN
     RETURN format('%s holds something that is no string', field);
   ELSIF jsonb_array_length(list) > 10000 THEN
     RETURN format('%s holds %s strings, and 10000 are the most', field, jsonb_array_length(list));
@@ -216,7 +216,7 @@ DECLARE
 BEGIN
   IF fault IS NOT NULL THEN
     RETURN fault;
-  ELSIF jsonb_path_query_array(item -> 'facts', '$[*] ? (@.type() == "object" && @.fact.type() == "string")') <> item -> 'facts' THEN
+  ELSIF jsonb_path_query_array(item -> 'facts', 'strict $[*] ? (@.type() == "object" && @.fact.type() == "string")') <> item -> 'facts' THEN
     RETURN 'facts holds something that is no object with a string "fact"';
   ELSIF item ->> 'status' NOT IN (
     'running', 'compensating', 'parked', 'intervention', 'completed', 'compensated', 'failed', 'cancelled') THEN

@@ -107,9 +107,9 @@ CREATE FUNCTION mire_internal.saga_events(stream_no bigint)
 RETURNS TABLE (version bigint, events jsonb)
 LANGUAGE sql STABLE PARALLEL SAFE
 BEGIN ATOMIC
-  SELECT max(e.version),
+  SELECT max(e.version) AS version,
          jsonb_agg(jsonb_build_object('version', e.version, 'at', mire_internal.epoch_of(e.recorded_at),
-                                      'facts', e.data -> 'facts') ORDER BY e.version)
+                                      'facts', e.data -> 'facts') ORDER BY e.version) AS events
     FROM mire.events AS e
    WHERE e.stream_no = saga_events.stream_no;
 END;

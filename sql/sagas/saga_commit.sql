@@ -29,7 +29,7 @@ COMMENT ON FUNCTION mire.saga_commit(jsonb[], text, interval) IS
 '"withdraw"?: [keys], "settled"?: [keys]}. Without a fence it takes an instance that nobody holds. keep: the lease goes on for ttl '
 'and due_at stays; else it is released and due as said (never, when not said). No facts: nothing is appended. withdraw: '
 'messages never claimed are deleted, others are in doubt. failed: counts an attempt. Outcomes: committed, duplicate (the same '
-'id stands there already), conflict (version: the actual one), lease_lost, leased, busy, not_found, invalid. Raises MI004, 22023';
+'id stands there already), conflict (version: the actual one), lease_lost, leased, busy, not_found, pruned, invalid. Raises MI004, 22023';
 
 CREATE FUNCTION mire_internal.commit_item(change mire_internal.saga_change, holder text, ttl interval, item integer)
 RETURNS mire.saga_result LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
@@ -55,8 +55,7 @@ BEGIN
       SELECT FROM mire.sagas AS s WHERE s.saga = change.saga AND s.instance = change.instance) THEN 'busy' ELSE 'not_found' END;
     RETURN result;
   ELSIF now_held.pruned THEN
-    result.outcome := 'not_found';
-    result.reason := 'pruned';
+    result.outcome := 'pruned';
     RETURN result;
   END IF;
 

@@ -22,3 +22,24 @@ CREATE TYPE mire_internal.saga_change AS (
   event_id uuid, status text, steps text[], error text, due_at timestamptz, keep boolean, failed boolean, outbox jsonb,
   withdraw text[], settled text[]
 );
+
+CREATE TYPE mire.outbox_message AS (
+  message_no bigint, saga text, instance text, step text, undo boolean, activation integer, request integer, key text, kind text,
+  data jsonb, attempts integer, fence bigint, next_due_at timestamptz
+);
+COMMENT ON TYPE mire.outbox_message IS
+'key: the idempotency key, the same whenever the message is sent again. kind: the request''s type. attempts: those before this '
+'one. fence: the token for outbox_ack and outbox_renew. A claim''s last row has no message_no, and next_due_at tells when to '
+'claim again';
+
+CREATE TYPE mire.saga_info AS (
+  saga text, instance text, topology_version integer, status text, steps text[], error text, attempts integer, version bigint,
+  due_at timestamptz, holder text, lease_expires_at timestamptz, started_at timestamptz, changed_at timestamptz, ended_at timestamptz,
+  pruned boolean
+);
+COMMENT ON TYPE mire.saga_info IS
+'steps: those that are active. attempts: drives in a row that ended without a commit or with an error. due_at: when somebody '
+'is to look at it. holder: who holds it until lease_expires_at, NULL when nobody does. pruned: its history is erased';
+
+CREATE TYPE mire.saga_fact AS (version bigint, recorded_at timestamptz, ordinal integer, fact jsonb);
+COMMENT ON TYPE mire.saga_fact IS 'One fact of an instance''s history: of the event with this version the one with this number';

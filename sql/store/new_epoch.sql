@@ -1,7 +1,7 @@
 -- new_epoch: the documented step after a restore to a point in time, a failover to an asynchronous standby, or a
 -- dump whose original lived on: positions and fences that the lost history handed out are jumped over, and the
 -- store's epoch changes, which readers see and refuse to cross silently. All leases end.
--- Locks: the store's row and those of leases, until commit.   Raises: nothing of its own.
+-- Locks: the store's row and those of leases, held instances and messages, until commit.   Raises: nothing of its own.
 CREATE FUNCTION mire.new_epoch()
 RETURNS bigint
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
@@ -22,6 +22,8 @@ BEGIN
   PERFORM setval('mire.fences', (greatest(nextval('mire.fences'), (SELECT max(l.fence) FROM mire.leases AS l)) / jump + 1) * jump);
   -- The lost history may have given these leases to others.
   UPDATE mire.leases AS l SET expires_at = '-infinity' WHERE l.expires_at > '-infinity';
+  UPDATE mire.sagas AS s SET lease_expires_at = '-infinity' WHERE s.lease_expires_at > '-infinity';
+  UPDATE mire.outbox AS o SET lease_expires_at = '-infinity' WHERE o.lease_expires_at > '-infinity';
   UPDATE mire.store SET epoch = next_epoch;
   RETURN next_epoch;
 END

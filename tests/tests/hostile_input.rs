@@ -15,13 +15,18 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
 
 /// What a call may be refused with, and why. docs/ERRORS.md has them all.
-const DOCUMENTED: [(&str, &str); 21] = [
+const DOCUMENTED: [(&str, &str); 23] = [
     ("MI001", "not at the expected version"),
     ("MI002", "must exist, and does not"),
     ("MI003", "a fence that holds no lease"),
     ("MI004", "an event, a name, an array's shape"),
     ("MI005", "the stream was deleted"),
     ("MI007", "a position that was never handed out"),
+    ("MI008", "an instance or a message that is not there"),
+    (
+        "MI009",
+        "something that makes no sense in an instance's status",
+    ),
     ("22023", "a number or interval out of its range"),
     ("42501", "this role may not"),
     (
@@ -103,6 +108,8 @@ fn contents(observer: &mut Client) -> String {
         (SELECT concat_ws(',', count(*), sum(version), count(*) FILTER (WHERE deleted), sum(truncated_before)) FROM mire.stream_heads),
         (SELECT concat_ws(',', count(*), sum(version)) FROM mire.snapshots),
         (SELECT concat_ws(',', count(*), sum(fence), max(expires_at)) FROM mire.leases),
+        (SELECT concat_ws(',', count(*), sum(fence), max(changed_at), max(due_at)) FROM mire.sagas),
+        (SELECT concat_ws(',', count(*), sum(fence), sum(attempts), max(due_at)) FROM mire.outbox),
         (SELECT string_agg(role || level, ',' ORDER BY role) FROM mire.grants),
         (SELECT string_agg(store_id::text || epoch, ',') FROM mire.store),
         (SELECT md5(string_agg(relname || coalesce(relacl::text, ''), ',' ORDER BY oid)) FROM pg_class
