@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mire_client::{
     Batch, BatchHandler, BoxError, ExpectedVersion, Incoming, ProjectionRunner,
@@ -58,8 +58,9 @@ const SWITCH: &str = "CREATE OR REPLACE VIEW counts AS SELECT * FROM counts_2";
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rebuild_under_writes_loses_and_doubles_nothing_and_readers_never_see_less() {
     let long = std::env::var("MIRE_LONG").is_ok_and(|value| value == "1");
+    let events = if long { 1_000_000 } else { 10_000 };
     let f = Arc::new(fixture().await);
-    tables(&f, if long { 1_000_000 } else { 10_000 }).await;
+    tables(&f, events).await;
     let old = version(&f, "counts_1").spawn().await.unwrap();
     let now = f.store.safe_position().await.unwrap();
     f.store
@@ -79,6 +80,7 @@ async fn a_rebuild_under_writes_loses_and_doubles_nothing_and_readers_never_see_
                 .unwrap();
             n += 1;
         }
+        n
     });
     let (g, stop) = (f.clone(), done.clone());
     let reads = tokio::spawn(async move {
@@ -96,6 +98,7 @@ async fn a_rebuild_under_writes_loses_and_doubles_nothing_and_readers_never_see_
         }
     });
 
+    let began = Instant::now();
     let rebuild = Rebuild::start(
         f.store.clone(),
         version(&f, "counts_2"),
@@ -107,14 +110,19 @@ async fn a_rebuild_under_writes_loses_and_doubles_nothing_and_readers_never_see_
     while rebuild.progress().await.unwrap().events_behind > 200 {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+    let (near, switching) = (began.elapsed(), Instant::now());
     let new = rebuild
         .switch(SWITCH, Duration::from_secs(60))
         .await
         .unwrap();
+    let switched = switching.elapsed();
     tokio::time::sleep(Duration::from_millis(300)).await;
     done.store(true, Ordering::SeqCst);
-    writes.await.unwrap();
+    let written = writes.await.unwrap();
     reads.await.unwrap();
+    println!(
+        "{events} events rebuilt in {near:.1?}, switched in {switched:.1?}, {written} written meanwhile"
+    );
 
     caught_up(&f.store, "counts_2").await;
     let counted = f.number("SELECT sum(events)::bigint FROM counts").await;

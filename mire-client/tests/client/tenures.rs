@@ -4,7 +4,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use mire_client::{BoxError, Incoming, Transaction, Transactional, TransactionalHandler, sqlstate};
+use mire_client::{
+    BoxError, Incoming, RetryPolicy, Transaction, Transactional, TransactionalHandler, sqlstate,
+};
 
 use super::common::{AccountEvent, account_of, fixture, session};
 use super::read_models::{
@@ -83,6 +85,28 @@ async fn a_fenced_workers_writes_are_refused_by_the_database() {
         .await
         .unwrap_err();
     assert_eq!(refused.code().unwrap().code(), sqlstate::LEASE_LOST);
+    runner.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fetch_that_the_server_has_forgotten_is_no_fault_of_the_handler() {
+    let f = fixture().await;
+    with_balances(&f).await;
+    let slow = Slow::default();
+    *slow.pause.lock().unwrap() = Duration::from_millis(700);
+    account_of(&f.store, "1", 1).await;
+    let never = runner(&f.store).retry(RetryPolicy::none());
+    let runner = start(never.subscribe(balances(), Transactional(slow.clone()))).await;
+    until("busy", || async { slow.busy.load(Ordering::SeqCst) }).await;
+    // As a crash leaves it when synchronous_commit is off.
+    *slow.pause.lock().unwrap() = Duration::ZERO;
+    let forget = "UPDATE mire.checkpoints SET handed_out = checkpoint";
+    f.session().await.batch_execute(forget).await.unwrap();
+    caught_up(&f.store, "balances").await;
+    assert_eq!(slow.balances.attempts.load(Ordering::SeqCst), 2);
+    assert_eq!(total(&f).await, (1, 1), "handled twice and written once");
+    let status = &f.store.subscription_status("balances").await.unwrap()[0];
+    assert!(!status.paused && status.last_error.is_none(), "{status:?}");
     runner.shutdown().await.unwrap();
 }
 
