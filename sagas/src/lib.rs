@@ -1,4 +1,4 @@
-//! Sagas on pg_mire.
+#![doc = include_str!("../README.md")]
 
 // The parts are joined one after the other.
 #![allow(dead_code, unused_imports)]
@@ -31,6 +31,7 @@ mod start_on;
 mod starting;
 mod step;
 mod storage;
+mod test_kit;
 mod topology;
 mod worker;
 
@@ -55,4 +56,5 @@ pub use runner::{
 pub use saga::{Saga, Start};
 pub use simulate::Simulation;
 pub use step::{Comp, Each, Lists, Requesting, StepNames, Task, Waits, comp, for_each, task};
+pub use test_kit::{TestDecision, Testing};
 pub use worker::{SagaWorker, SagaWorkerBuilder};

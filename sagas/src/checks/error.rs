@@ -203,7 +203,7 @@ pub enum TopologyError {
 
     /// Steps that one answer could be for.
     #[error(
-        "steps {first:?} and {second:?} can wait for {answer:?} at the same time, so nobody can tell for which one it is: give each its own type, or let one come after the other"
+        "steps {first:?} and {second:?} can wait for {answer:?} at the same time, so nobody can tell for which one it is: give each its own type, read one as `Data<T>`, or let one come after the other"
     )]
     AmbiguousAwait {
         first: String,

@@ -131,9 +131,9 @@ fn about(requires: &[Requirement]) -> String {
     });
     let types: Vec<_> = types.collect();
     if types.is_empty() {
-        "by state".to_owned()
+        "state".to_owned()
     } else {
-        format!("by {}", types.join(", "))
+        types.join(", ")
     }
 }
 

@@ -172,7 +172,7 @@ impl<S: Saga, K> Task<S, K> {
     {
         let label = crate::decide::function_name::<F>();
         let mut gate = GateDraft::new::<S, _, _>(move |State(state): State<S::State>| open(&state));
-        gate.gate.label = label.unwrap_or_else(|| "by state".to_owned());
+        gate.gate.label = label.unwrap_or_else(|| "state".to_owned());
         self.draft.gates.push(gate);
         self
     }
