@@ -2,6 +2,9 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
+
+use mire_client::EventKind;
 
 use super::signal::SignalDraftAction;
 use super::{Draft, StartOn};
@@ -15,8 +18,12 @@ impl Draft {
         let names: Vec<String> = self.steps.iter().map(|step| step.name.clone()).collect();
         let number = |name: &String| names.iter().position(|known| known == name);
         let numbers = |wanted: &[String]| -> Vec<StepNo> {
-            let mut found: Vec<_> = wanted.iter().filter_map(number).collect();
-            found.dedup();
+            let mut found = Vec::new();
+            for number in wanted.iter().filter_map(number) {
+                if !found.contains(&number) {
+                    found.push(number);
+                }
+            }
             found
         };
         let shared = &self.effects;
@@ -56,11 +63,7 @@ impl Draft {
     }
 }
 
-fn action(
-    draft: ActionDraft,
-    shared: &[EffectDraft],
-    timeout: Option<std::time::Duration>,
-) -> Action {
+fn action(draft: ActionDraft, shared: &[EffectDraft], timeout: Option<Duration>) -> Action {
     let mut effects = HashMap::new();
     for effect in shared.iter().chain(&draft.effects) {
         for kind in effect.kinds(&draft.emits) {
@@ -88,7 +91,7 @@ impl EffectDraft {
             ([], _) => Vec::new(),
             (requests, _) => requests.iter().flat_map(|(_, kinds)| *kinds).collect(),
         };
-        let names = |kind: &'static mire_client::EventKind| {
+        let names = |kind: &'static EventKind| {
             std::iter::once(kind.event_type).chain(kind.aliases.iter().copied())
         };
         kinds.into_iter().flat_map(names).collect()

@@ -68,7 +68,8 @@ fn twice(earlier: &SignalDraft, later: &SignalDraft) -> TopologyError {
 /// The type of an answer from outside that both steps wait for.
 fn in_common(draft: &Draft, first: &StepDraft, second: &StepDraft) -> Option<&'static str> {
     let outside = |step: &StepDraft| {
-        step.action.emits == Emits::Anything && step.action.effects.is_empty()
+        let effects = draft.effects.len() + step.action.effects.len();
+        step.action.emits == Emits::Anything && effects == 0
             || !requests_to_outside(draft, &step.action).is_empty()
     };
     let (Some(Answers::Events(one)), Some(other)) = (&first.action.answers, &second.action.answers)

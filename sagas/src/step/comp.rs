@@ -12,7 +12,7 @@ use crate::decide::{Asks, Decide};
 use crate::emit::AnyRequest;
 use crate::extract::InUndo;
 use crate::handler::{Effect, EffectDraft};
-use crate::response::{AsEvent, Decode as _, confirming};
+use crate::response::{AsEvent, Decode, confirming};
 use crate::retry::RetryPolicy;
 use crate::saga::Saga;
 
@@ -95,7 +95,7 @@ impl<S: Saga, K: Requesting> Comp<S, K> {
 
     /// Takes only answers of this type. If none is said, every answer will do.
     pub fn on_response<E: EventData>(mut self) -> Self {
-        self.draft.action.answers = Some(<E as crate::response::Decode<AsEvent>>::answers());
+        self.draft.action.answers = Some(<E as Decode<AsEvent>>::answers());
         self.draft.action.respond = confirming::<E>();
         self
     }

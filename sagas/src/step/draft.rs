@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use mire_client::EventKind;
 
+use crate::child;
 use crate::decide::{Decide, Predicate, START_SAGA, function_name};
 use crate::extract::{Requirement, Type};
 use crate::handler::EffectDraft;
@@ -88,7 +89,11 @@ impl ActionDraft {
         let mut requires = Vec::new();
         H::requires(&mut requires);
         let decide = Arc::new(move |context: &Context<'_>| decide.decide(context));
-        Self::of(decide, requires, H::emits())
+        let mut action = Self::of(decide, requires, H::emits());
+        if let Emits::Start(_) = action.emits {
+            action.respond = Arc::new(|response| child::ended(response, false));
+        }
+        action
     }
 
     pub(crate) fn of(decide: DecideFn, requires: Vec<Requirement>, emits: Emits) -> Self {

@@ -5,7 +5,6 @@ pub(crate) mod draft;
 mod comp;
 mod each;
 
-use std::any::TypeId;
 use std::fmt::{self, Display};
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -28,7 +27,7 @@ pub use comp::{Comp, comp};
 pub use draft::StepNames;
 pub use each::{Each, Lists, for_each};
 
-use draft::{ActionDraft, GateDraft, IntoNames as _, Of, StepDraft};
+use draft::{ActionDraft, GateDraft, Of, StepDraft};
 
 /// A step of saga `S` that is being declared, for [`SagaBuilder::step`](crate::SagaBuilder::step). What it can be told
 /// depends on its kind `K`: one that [`Gives`](crate::Gives) a value has no effect and no answers; one that
@@ -111,10 +110,7 @@ impl<R, O> Requesting for Asks<R, O> {}
 impl<R> Requesting for Each<R> {}
 
 impl<S: Saga, K> Task<S, K> {
-    fn new(mut action: ActionDraft, output: Type) -> Self {
-        if output.id == TypeId::of::<ChildEnded>() {
-            action.respond = Arc::new(|response| child::ended(response, false));
-        }
+    fn new(action: ActionDraft, output: Type) -> Self {
         Self {
             draft: StepDraft {
                 name: String::new(),
