@@ -12,7 +12,25 @@ use crate::saga::{Saga, Start};
 use crate::step::draft::Emits;
 use crate::topology::{Context, Decision, Fault, Request};
 
-/// The kind of a step that gives a value at once.
+/// The kind of a step that gives a value at once. There is nothing for an effect to fulfil:
+///
+/// ```compile_fail,E0599
+/// # use mire_client::EventData;
+/// # use mire_sagas::{Req, Saga, SagaBuilder, task};
+/// # use serde::{Deserialize, Serialize};
+/// # #[derive(Serialize, Deserialize, EventData)]
+/// # #[event_data(event_type = "item.hold")]
+/// # struct HoldItem {}
+/// # async fn hold(_: Req<HoldItem>) {}
+/// # struct Booking;
+/// # impl Saga for Booking {
+/// #     type State = String;
+/// #     const NAME: &'static str = "booking";
+/// #     fn build(saga: SagaBuilder<Self>) -> SagaBuilder<Self> {
+/// saga.step("value", task(|| 42).effect(hold).terminal_success())
+/// #     }
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Gives<O>(PhantomData<fn() -> O>);
 

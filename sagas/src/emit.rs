@@ -36,6 +36,23 @@ use crate::topology::{Fault, Request};
 ///     emit
 /// }
 /// ```
+///
+/// What is not said in the type cannot be made:
+///
+/// ```compile_fail,E0277
+/// # use mire_client::EventData;
+/// # use mire_sagas::Emit;
+/// # use serde::{Deserialize, Serialize};
+/// # #[derive(Serialize, Deserialize, EventData)]
+/// # #[event_data(event_type = "payment.capture")]
+/// # struct CapturePayment {}
+/// # #[derive(Serialize, Deserialize, EventData)]
+/// # #[event_data(event_type = "payment.refund")]
+/// # struct RefundPayment {}
+/// fn pay() -> Emit<CapturePayment> {
+///     Emit::event(RefundPayment {})
+/// }
+/// ```
 #[must_use]
 pub struct Emit<R = AnyRequest> {
     pub(crate) requests: Result<Vec<Request>, Fault>,

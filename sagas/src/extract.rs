@@ -210,17 +210,29 @@ pub(crate) fn find_dep<T: Send + Sync + 'static>(deps: &Deps) -> Result<Arc<T>, 
     })
 }
 
-/// The message says where it does not fit, but nothing of the data: messages end up in logs and views.
 pub(crate) fn decode<T: DeserializeOwned>(what: &str, value: &Value) -> Result<T, Fault> {
-    T::deserialize(value).map_err(|_| {
-        let name = Type::of_any::<T>();
-        Fault(format!("{what} cannot be read as {name}"))
+    T::deserialize(value).map_err(|e| {
+        let name = short_name(type_name::<T>());
+        Fault(format!("{what} cannot be read as {name}{}", why_of(&e)))
     })
 }
 
-impl Type {
-    /// For types that may borrow: a name only.
-    fn of_any<T>() -> String {
-        short_name(type_name::<T>())
+/// Why JSON does not fit, as far as that says nothing of what is in it: messages end up in logs and views.
+pub(crate) fn why_of(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    if text.starts_with("missing field") {
+        let field = text
+            .split_once(" at ")
+            .map_or(text.as_str(), |(field, _)| field);
+        return format!(" ({field})");
+    }
+    match text.split_once(": ") {
+        Some((what @ ("invalid type" | "invalid length"), rest)) => rest
+            .rsplit_once(", expected ")
+            .map(|(_, expected)| expected.split_once(" at ").map_or(expected, |(e, _)| e))
+            .map_or_else(String::new, |expected| {
+                format!(" ({what}, expected {expected})")
+            }),
+        _ => String::new(),
     }
 }

@@ -9,7 +9,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::emit::to_value;
-use crate::extract::Type;
+use crate::extract::{Type, why_of};
 use crate::topology::{Refusal, RespondFn, Response};
 
 /// An answer of any serialisable type, where [`EventData`] would say too much: told by its shape, not by the name of its
@@ -167,7 +167,7 @@ impl<T: DeserializeOwned + 'static> Decode<AsData> for Data<T> {
         plain
             .or_else(|error| response.kind.as_ref().and_then(named).ok_or(error))
             .map(Self)
-            .map_err(|_| format!("its data is no {}", Type::of::<T>()))
+            .map_err(|e| format!("its data is no {}{}", Type::of::<T>(), why_of(&e)))
     }
 }
 
@@ -200,7 +200,8 @@ pub(crate) fn event_from<E: EventData>(kind: Option<&str>, data: &Value) -> Resu
         None if E::KINDS.len() == 1 => 0,
         None => return Err(format!("it has no type, which would say what {name} it is")),
     };
-    E::from_json(index, data.to_string().as_bytes()).map_err(|_| format!("its data is no {name}"))
+    E::from_json(index, data.to_string().as_bytes())
+        .map_err(|e| format!("its data is no {name}{}", why_of(&e)))
 }
 
 /// A function that turns an answer into an output.

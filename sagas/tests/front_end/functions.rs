@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use mire_sagas::{Cause, ChildEnded, Outcome, Output, Saga, SagaBuilder, Testing, task};
+use mire_sagas::{
+    Cause, ChildEnded, Outcome, Output, Saga, SagaBuilder, State, Testing, Trigger, task,
+};
 
 use crate::saga::*;
 
@@ -131,4 +133,44 @@ fn a_child_is_a_start_and_fails_the_step_unless_it_completes() {
         ended(Outcome::Compensated).unwrap_err(),
         "the child ended compensated"
     );
+}
+
+#[test]
+#[should_panic(expected = "cannot be read as Order (missing field `items`)")]
+fn what_does_not_fit_is_named_without_what_is_in_it() {
+    struct Other;
+    impl Saga for Other {
+        type State = serde_json::Value;
+        const NAME: &'static str = "other";
+        fn build(saga: SagaBuilder<Self>) -> SagaBuilder<Self> {
+            saga.step(
+                "end",
+                task(|Trigger(_): Trigger<Order>| ()).terminal_success(),
+            )
+        }
+    }
+    let _ = Testing::of::<Other>(serde_json::json!(1))
+        .trigger(&serde_json::json!({"cents": 7}))
+        .decide("end");
+}
+
+#[test]
+fn eight_parameters_are_possible() {
+    type S = State<Order>;
+    fn eight(a: S, _: S, _: S, _: S, _: S, _: S, _: S, h: S) -> bool {
+        a.0 == h.0
+    }
+    struct Many;
+    impl Saga for Many {
+        type State = Order;
+        const NAME: &'static str = "many";
+        fn build(saga: SagaBuilder<Self>) -> SagaBuilder<Self> {
+            saga.step("end", task(eight).gated_by(eight).terminal_success())
+        }
+    }
+    let testing = Testing::of::<Many>(Order {
+        items: vec![],
+        cents: 0,
+    });
+    assert!(testing.is_open("end") && testing.decide("end").value::<bool>());
 }
