@@ -157,6 +157,7 @@ fn what_does_not_fit_is_named_without_what_is_in_it() {
 #[test]
 fn eight_parameters_are_possible() {
     type S = State<Order>;
+    #[allow(clippy::too_many_arguments)] // as many as there can be
     fn eight(a: S, _: S, _: S, _: S, _: S, _: S, _: S, h: S) -> bool {
         a.0 == h.0
     }
