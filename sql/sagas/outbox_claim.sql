@@ -11,6 +11,7 @@ DECLARE
   moment timestamptz;
   wanted CONSTANT text[] := mire_internal.filter_of('kinds', kinds);
   locked bigint[];
+  streams bigint[];
   claimed bigint[];
   last mire.outbox_message;
 BEGIN
@@ -21,32 +22,26 @@ BEGIN
   PERFORM mire_internal.make_durable();
 
   moment := clock_timestamp();
-  SELECT array_agg(m.message_no) INTO locked
-    FROM (SELECT m.message_no
+  -- First those that nothing of their instance stands before: however many wait behind others, these are found.
+  SELECT array_agg(m.message_no), array_agg(m.stream_no) INTO locked, streams
+    FROM (SELECT m.message_no, m.stream_no
             FROM unnest(kinds) AS k (kind)
            CROSS JOIN LATERAL (
-             SELECT o.message_no, o.due_at
+             SELECT o.message_no, o.stream_no, o.due_at
                FROM mire.outbox AS o
               WHERE o.status = 'pending' AND o.kind = k.kind AND o.due_at <= moment AND o.lease_expires_at <= moment
                 AND NOT EXISTS (
                   SELECT FROM mire.outbox AS b
-                   WHERE b.stream_no = o.stream_no AND b.status = 'pending' AND b.message_no < o.message_no
-                     AND (b.due_at > moment OR b.lease_expires_at > moment OR b.kind <> ALL (kinds)))
+                   WHERE b.stream_no = o.stream_no AND b.status = 'pending' AND b.message_no < o.message_no)
               ORDER BY o.due_at
               LIMIT max_count
                 FOR NO KEY UPDATE OF o SKIP LOCKED) AS m
            ORDER BY m.due_at, m.message_no
            LIMIT max_count) AS m;
 
-  IF locked IS NOT NULL THEN
-    -- An earlier one may be in somebody else's transaction, or beyond max_count.
-    SELECT array_agg(o.message_no) INTO claimed
-      FROM mire.outbox AS o
-     WHERE o.message_no = ANY (locked)
-       AND NOT EXISTS (
-         SELECT FROM mire.outbox AS b
-          WHERE b.stream_no = o.stream_no AND b.status = 'pending' AND b.message_no < o.message_no
-            AND b.message_no <> ALL (locked));
+  claimed := locked;
+  IF cardinality(locked) < max_count THEN
+    claimed := locked || mire_internal.following_messages(locked, streams, kinds, moment, max_count - cardinality(locked));
   END IF;
 
   IF claimed IS NOT NULL THEN
@@ -76,6 +71,46 @@ COMMENT ON FUNCTION mire.outbox_claim(text, text[], integer, interval) IS
 'kinds: which ones; NULL: all but the internal ones, which begin with $. Send each and tell with outbox_ack. A last row '
 'without a message_no tells in next_due_at when to claim again (NULL: nothing is due by itself). Never waits. Raises MI004, 22023';
 
+-- following_messages: those that may go right after these, the first ones of their instances: each up to the first one that is
+-- not due, is held, or is of another kind.
+-- Locks: their rows, without waiting (SKIP LOCKED).
+CREATE FUNCTION mire_internal.following_messages(
+  firsts bigint[], streams bigint[], kinds text[], moment timestamptz, max_count integer)
+RETURNS bigint[] LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
+DECLARE
+  locked bigint[];
+BEGIN
+  SELECT array_agg(l.message_no) INTO locked
+    FROM (SELECT o.message_no
+            FROM unnest(firsts, streams) AS f (message_no, stream_no)
+           CROSS JOIN LATERAL (
+             SELECT min(b.message_no) AS message_no
+               FROM mire.outbox AS b
+              WHERE b.stream_no = f.stream_no AND b.status = 'pending' AND b.message_no > f.message_no
+                AND (b.due_at > moment OR b.lease_expires_at > moment OR b.kind <> ALL (kinds))) AS stop
+           INNER JOIN mire.outbox AS o
+              ON o.stream_no = f.stream_no AND o.status = 'pending' AND o.message_no > f.message_no
+             AND (stop.message_no IS NULL OR o.message_no < stop.message_no)
+           ORDER BY o.message_no
+           LIMIT max_count
+             FOR NO KEY UPDATE OF o SKIP LOCKED) AS l;
+  IF locked IS NULL THEN
+    RETURN '{}';
+  END IF;
+
+  -- One in between may be in somebody else's transaction.
+  RETURN ARRAY(
+    SELECT o.message_no
+      FROM unnest(firsts, streams) AS f (message_no, stream_no)
+     CROSS JOIN LATERAL (
+       SELECT min(b.message_no) FILTER (WHERE b.message_no <> ALL (locked)) AS message_no
+         FROM mire.outbox AS b
+        WHERE b.stream_no = f.stream_no AND b.status = 'pending' AND b.message_no > f.message_no) AS skipped
+     INNER JOIN mire.outbox AS o ON o.stream_no = f.stream_no AND o.message_no = ANY (locked)
+     WHERE skipped.message_no IS NULL OR o.message_no < skipped.message_no);
+END
+$$;
+
 -- outbox_kinds: the kinds of messages that are to be sent, without the internal ones: one probe of the index a kind.
 CREATE FUNCTION mire_internal.outbox_kinds()
 RETURNS text[] LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
@@ -99,7 +134,8 @@ END
 $$;
 
 -- next_message_due: when the next message of these kinds can be claimed, as far as is known. What is due and free, and was
--- not taken, waits for an earlier one or is in somebody's open transaction: it is not asked for at once.
+-- not taken, is in somebody's open transaction or waits for an earlier one, of which others may take care: it is not asked for
+-- at once.
 CREATE FUNCTION mire_internal.next_message_due(kinds text[], moment timestamptz)
 RETURNS timestamptz LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
 BEGIN
@@ -107,7 +143,10 @@ BEGIN
     SELECT min(least(past.due_at, future.due_at))
       FROM unnest(kinds) AS k (kind)
      CROSS JOIN LATERAL (
-       SELECT min(greatest(o.lease_expires_at, moment + interval '100 ms')) AS due_at
+       SELECT min(CASE WHEN EXISTS (
+                SELECT FROM mire.outbox AS b
+                 WHERE b.stream_no = o.stream_no AND b.status = 'pending' AND b.message_no < o.message_no
+              ) THEN moment + interval '1 s' ELSE greatest(o.lease_expires_at, moment + interval '100 ms') END) AS due_at
          FROM mire.outbox AS o
         WHERE o.status = 'pending' AND o.kind = k.kind AND o.due_at <= moment) AS past
      CROSS JOIN LATERAL (

@@ -1,8 +1,8 @@
 -- An instance of a saga is a stream, "$saga:<saga>-<instance>". Beside it stands one row with what claims, lists and leases
 -- need. Locks are taken in this order: the instance's row, the stream's row, the in-flight lock, rows of the outbox; several
 -- instances in the order of (saga, instance).
--- What heartbeats and commits that keep the lease change is in no index: HOT. The columns that change stand together, between
--- those that never do: WAL holds only what differs from the row's former version.
+-- What heartbeats and commits that keep the lease change is in no index: HOT, with room for all rows of a page at once. The
+-- columns that change stand together, between those that never do: WAL holds only what differs from the row's former version.
 CREATE TABLE mire.sagas (
   stream_no bigint NOT NULL,
   started_at timestamptz NOT NULL,
@@ -22,7 +22,7 @@ CREATE TABLE mire.sagas (
   saga text COLLATE "C" NOT NULL,
   instance text COLLATE "C" NOT NULL,
   PRIMARY KEY (saga, instance)
-) WITH (fillfactor = 70);
+) WITH (fillfactor = 50);
 CREATE INDEX sagas_due ON mire.sagas (saga, topology_version, due_at) WHERE due_at IS NOT NULL; -- noqa: CP04
 CREATE INDEX sagas_by_status ON mire.sagas (status, saga, started_at);
 CREATE INDEX sagas_to_prune ON mire.sagas (ended_at) WHERE ended_at IS NOT NULL AND NOT pruned; -- noqa: CP04

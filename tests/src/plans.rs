@@ -107,7 +107,7 @@ impl Statement {
         let ours = |node: &&Value| {
             matches!(
                 node["Relation Name"].as_str(),
-                Some("events" | "stream_heads" | "snapshots")
+                Some("events" | "stream_heads" | "snapshots" | "sagas" | "outbox")
             )
         };
         self.nodes()

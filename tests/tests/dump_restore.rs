@@ -21,6 +21,8 @@ const CONTENTS: &[&str] = &[
     "SELECT s::text FROM mire.stream_heads AS s ORDER BY s.stream",
     "SELECT s::text FROM mire.snapshots AS s ORDER BY s::text",
     "SELECT l::text FROM mire.leases AS l ORDER BY l::text",
+    "SELECT s::text FROM mire.sagas AS s ORDER BY s::text",
+    "SELECT o::text FROM mire.outbox AS o ORDER BY o::text",
     "SELECT g::text FROM mire.grants AS g ORDER BY g::text",
     "SELECT s::text FROM mire.store AS s",
     "SELECT mire.store_info()::text",
@@ -80,7 +82,13 @@ fn used_source() -> Cluster {
              SELECT mire.acquire_lease('r-' || n, 'holder', '1 hour') FROM generate_series(1, 9) AS n;
              SELECT mire.release_lease('r-9', (mire.acquire_lease('r-9', 'holder', '1 hour')).fence);
              SELECT mire.truncate_stream('account-1', 30);
-             SELECT mire.delete_stream('account-2')",
+             SELECT mire.delete_stream('account-2');
+             SELECT mire.saga_start(ARRAY(SELECT jsonb_build_object('saga', 't', 'instance', n::text, 'topology_version', 1,
+               'facts', '[{\"fact\": \"started\"}]'::jsonb, 'status', CASE n WHEN 1 THEN 'completed' ELSE 'running' END,
+               'outbox', CASE n WHEN 2 THEN '[{\"key\": \"k\", \"step\": \"a\", \"activation\": 1, \"kind\": \"mail\"}]'::jsonb END)
+               FROM generate_series(1, 4) AS n));
+             SELECT mire.saga_claim('crashed', '{t}', '{1}', 1, '10 ms');
+             SELECT mire.saga_prune('0 s')",
         )
         .unwrap();
     // A hole at the end.
@@ -190,6 +198,23 @@ fn assert_goes_on(target: &Cluster, database: &str, last_position: i64, last_fen
     assert!(
         value::<bool>(&mut writer, kept),
         "a lease that was held is still held"
+    );
+
+    // Sagas go on: a replayed trigger starts none again, the stranded one is found, messages are there and new ones come after.
+    let start = "SELECT string_agg(outcome, ' ' ORDER BY item) FROM mire.saga_start(ARRAY(SELECT jsonb_build_object('saga', 't',
+        'instance', n::text, 'topology_version', 1, 'facts', '[{\"fact\": \"started\"}]'::jsonb) FROM generate_series(1, 4) AS n))";
+    assert_eq!(
+        value::<String>(&mut writer, start),
+        "exists exists exists exists"
+    );
+    let claimed = "SELECT count(saga) FROM mire.saga_claim('w', '{t}', '{1}', 9, '1 min') WHERE fence > $1::bigint";
+    let claimed: i64 = writer.query_one(claimed, &[&last_fence]).unwrap().get(0);
+    assert_eq!(claimed, 3);
+    let message = "SELECT count(message_no) FROM mire.outbox_claim('w', NULL, 9, '1 min')";
+    assert_eq!(value::<i64>(&mut writer, message), 1);
+    assert_eq!(
+        value::<i64>(&mut reader, "SELECT count(*) FROM mire.saga_leaks"),
+        0
     );
 
     let mut feed = Reader {

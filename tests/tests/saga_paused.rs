@@ -1,0 +1,122 @@
+//! A worker whose process was stopped past its lease and which wakes after it was replaced cannot commit. The worker is a
+//! psql of its own, stopped with SIGSTOP.
+#![allow(clippy::unwrap_used)]
+
+use std::io::{Read, Write};
+use std::process::{Child, Command, Stdio};
+
+use mire_cluster::{Database, shared};
+use mire_tests::saga::{change, claim, commit, start, started, words};
+use mire_tests::session::{connect, value, wait_until};
+use postgres::Client;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::json;
+
+struct Worker(Child);
+
+impl Worker {
+    fn start(database: &Database<'_>) -> Self {
+        let mut psql: Command = database.cluster().command("psql");
+        psql.args(["-X", "-q", "-At", &database.url])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
+        Self(psql.spawn().unwrap())
+    }
+
+    fn says(&mut self, sql: &str) {
+        let stdin = self.0.stdin.as_mut().unwrap();
+        writeln!(stdin, "{sql}").unwrap();
+        stdin.flush().unwrap();
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(self.0.id()).unwrap()).unwrap();
+        kill_process(pid, signal).unwrap();
+    }
+
+    fn printed(mut self) -> String {
+        drop(self.0.stdin.take());
+        let mut text = String::new();
+        self.0
+            .stdout
+            .take()
+            .unwrap()
+            .read_to_string(&mut text)
+            .unwrap();
+        self.0.wait().unwrap();
+        text
+    }
+}
+
+const CLAIM: &str = "SELECT fence, version FROM mire.saga_claim('paused', '{t}', '{1}', 1, '1 s') WHERE saga IS NOT NULL \\gset
+  INSERT INTO signs VALUES ('has claimed');";
+
+const COMMIT: &str = "SELECT outcome, reason FROM mire.saga_commit(ARRAY[jsonb_build_object('saga', 't', 'instance', '1',
+    'version', :version, 'fence', :fence, 'status', 'running', 'facts', '[{\"fact\": \"abandoned\", \"step\": \"a\"}]'::jsonb)], 'paused', '1 s');";
+
+fn store() -> (Database<'static>, Client) {
+    let database = shared().fresh_database().unwrap();
+    let mut client = connect(&database.url);
+    client
+        .batch_execute("CREATE TABLE signs (sign text)")
+        .unwrap();
+    start(&mut client, &[started("1", &json!({}))]);
+    (database, client)
+}
+
+fn paused(database: &Database<'_>, client: &mut Client) -> Worker {
+    let mut worker = Worker::start(database);
+    worker.says(CLAIM);
+    wait_until("it has claimed", || {
+        value(client, "SELECT EXISTS (SELECT FROM signs)")
+    });
+    worker.signal(Signal::STOP);
+    worker
+}
+
+#[test]
+fn a_worker_that_wakes_past_its_lease_cannot_commit_even_if_nobody_took_over() {
+    let (database, mut client) = store();
+    let mut worker = paused(&database, &mut client);
+    wait_until("its lease has run out", || {
+        value(
+            &mut client,
+            "SELECT lease_expires_at < clock_timestamp() FROM mire.sagas",
+        )
+    });
+    worker.signal(Signal::CONT);
+    worker.says(COMMIT);
+    assert_eq!(worker.printed(), "lease_lost|expired or released\n");
+    assert_eq!(
+        value::<i64>(&mut client, "SELECT mire.stream_version('$saga:t-1')"),
+        1
+    );
+}
+
+#[test]
+fn a_worker_that_wakes_after_it_was_replaced_cannot_commit() {
+    let (database, mut client) = store();
+    let mut worker = paused(&database, &mut client);
+    let mut successor = Vec::new();
+    wait_until("the successor has it", || {
+        successor = claim(&mut client, "successor", 1, "1 min").0;
+        !successor.is_empty()
+    });
+    worker.signal(Signal::CONT);
+    // Nothing has been committed since: the version is the same, and only the fence can tell.
+    worker.says(COMMIT);
+    let printed = worker.printed();
+    assert!(
+        printed.starts_with("lease_lost|superseded by fence"),
+        "{printed}"
+    );
+    let fence = successor[0].fence;
+    assert_eq!(
+        words(&commit(
+            &mut client,
+            &[change("1", 1, Some(fence), &json!({}))]
+        )),
+        ["committed"]
+    );
+    println!("the database refused it: {printed}");
+}
