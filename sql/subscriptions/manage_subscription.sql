@@ -36,12 +36,14 @@ LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 SET search_path = pg_catalog, mire, pg_temp
 AS $$
 DECLARE
-  known boolean;
+  subscription CONSTANT mire.subscriptions := mire_internal.lock_subscription(name);
 BEGIN
+  -- One that was made since then has been locked by nobody, and its workers lock from the other side.
+  IF subscription.name IS NULL THEN
+    RETURN false;
+  END IF;
   PERFORM mire_internal.make_durable();
-  PERFORM mire_internal.lock_subscription(name);
   DELETE FROM mire.subscriptions AS s WHERE s.name = drop_subscription.name;
-  known := FOUND;
   PERFORM mire_internal.forget_leases(name, 2147483647);
   DELETE FROM mire.leases AS l
    WHERE l.resource = ANY (ARRAY(
@@ -50,7 +52,7 @@ BEGIN
             WHERE worker.resource >= '$worker/' || name || '/' AND worker.resource < '$worker/' || name || '0'
               AND worker.resource = mire_internal.worker_resource(name, worker.holder)
               FOR UPDATE SKIP LOCKED));
-  RETURN known;
+  RETURN true;
 END
 $$;
 COMMENT ON FUNCTION mire.drop_subscription(text) IS

@@ -222,6 +222,34 @@ fn the_change_of_partitions_and_a_worker_of_another_partition_do_not_deadlock() 
     });
 }
 
+/// Nobody has locked its partitions for the drop, and their workers lock them before the subscription: a deadlock.
+#[test]
+fn a_drop_that_finds_nothing_leaves_alone_what_is_made_in_the_same_moment() {
+    let (database, mut client) = store(1);
+    let mut maker = connect(&database.url);
+    let mut making = maker.transaction().unwrap();
+    // The drop may look, but not delete.
+    making
+        .batch_execute("LOCK TABLE mire.subscriptions IN SHARE MODE")
+        .unwrap();
+    let mut caller = connect(&database.url);
+    let caller_pid = pid(&mut caller);
+    std::thread::scope(|scope| {
+        let call =
+            scope.spawn(move || value::<bool>(&mut caller, "SELECT mire.drop_subscription('s')"));
+        let blocked = format!("SELECT cardinality(pg_blocking_pids({caller_pid})) > 0");
+        wait_until("it is through or waits", || {
+            call.is_finished() || value(&mut client, &blocked)
+        });
+        making
+            .batch_execute("SELECT mire.create_subscription('s')")
+            .unwrap();
+        making.commit().unwrap();
+        assert!(!call.join().unwrap());
+    });
+    Partition::acquire(&mut client, "s", 0);
+}
+
 #[test]
 fn acquire_that_overlaps_a_drop_says_that_there_is_no_such_subscription() {
     let (database, mut client) = store(1);
