@@ -35,6 +35,8 @@ pub(crate) enum End {
 /// What became of a commit.
 enum Committed {
     Yes,
+    /// Somebody else has recorded the same input, and has what follows from it in hand.
+    Before,
     /// Somebody has appended to the stream; the instance is up to date again.
     Anew,
     No(End),
@@ -109,6 +111,10 @@ impl Hand {
                         committed.store(true, Ordering::Release);
                         inputs.clear();
                     }
+                    Committed::Before => {
+                        committed.store(true, Ordering::Release);
+                        return self.let_go(End::Leased, Vec::new()).await;
+                    }
                     Committed::Anew => continue,
                     Committed::No(End::Fault(fault)) => return self.faulted(fault, inputs).await,
                     Committed::No(end) => return self.let_go(end, inputs).await,
@@ -174,6 +180,8 @@ impl Hand {
                 Err(error) => return Committed::No(End::Failed(error)),
             };
             match result.outcome.as_str() {
+                // Without a lease there are no effects.
+                "duplicate" if keep && self.held.is_none() => return Committed::Before,
                 "committed" | "duplicate" => {
                     measure::committed(self.whose.topology.name);
                     self.known.instance = drive.instance.clone();
