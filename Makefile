@@ -20,8 +20,8 @@ lint: ## what `make test` checks without running anything
 image: ## build the Docker image and try it
 	cargo xtask image
 
-bench: ## beside the least that PostgreSQL can do, five rounds; writes docs/PERFORMANCE.md's table
+bench: ## beside peers and the least that PostgreSQL can do, five rounds; writes docs/PERFORMANCE.md's tables and plots
 	cargo xtask bench
 
-bench-quick: ## the same, one round, nothing written
+bench-quick: ## the same, one round on less data, nothing written
 	cargo xtask bench --quick

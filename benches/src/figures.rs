@@ -32,6 +32,9 @@ pub(crate) fn float(count: impl TryInto<i64>) -> f64 {
 
 /// Three significant digits or all of the whole part, thousands apart: 0.0312, 4.05, 31.2, 1,234.
 pub(crate) fn number(value: f64) -> String {
+    if value.is_infinite() {
+        return "never".to_owned();
+    }
     let size = value.abs();
     let decimals = match size {
         _ if size == 0.0 || size >= 99.95 => 0,

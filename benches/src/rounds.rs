@@ -5,9 +5,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use crate::counters::{commits, wal_bytes};
+use crate::counters;
 use crate::figures::float;
-use crate::row::{Measure, Role, Row};
+use crate::judge::name;
+use crate::report::spoken;
+use crate::row::{Measure, Role, Row, Target};
 use crate::side::Side;
 use crate::world::World;
 
@@ -22,69 +24,123 @@ pub(crate) struct Sample {
 }
 
 /// A row and what came of it.
+#[derive(Clone)]
 pub(crate) struct Measured {
-    pub(crate) id: &'static str,
+    pub(crate) id: String,
     pub(crate) what: String,
     pub(crate) measure: Measure,
-    /// One sample a round for each side, in the rows' order.
-    pub(crate) sides: Vec<(Role, Vec<Sample>)>,
+    pub(crate) sides: Vec<Figures>,
+    pub(crate) targets: Vec<Target>,
+    pub(crate) x: Option<f64>,
     /// Why there is no figure: an error, or a wrong answer.
     pub(crate) failure: Option<String>,
 }
 
+/// What came of a side.
+#[derive(Clone, Debug)]
+pub(crate) struct Figures {
+    pub(crate) role: Role,
+    /// Statements an operation, unless they cannot be counted.
+    pub(crate) calls: Option<f64>,
+    /// One a round.
+    pub(crate) samples: Vec<Sample>,
+    /// Commits that connecting, preparing and warming up take. Sessions report their commits when they end, so those
+    /// while the clock ran can only be had as a difference.
+    overhead: i64,
+}
+
+impl Figures {
+    pub(crate) fn new(role: Role, samples: Vec<Sample>) -> Self {
+        Self {
+            role,
+            calls: None,
+            samples,
+            overhead: 0,
+        }
+    }
+}
+
 /// Runs them all. A row that fails once is not run again.
 pub(crate) async fn run(world: &Arc<World>, rows: &[Row], rounds: usize) -> Result<Vec<Measured>> {
-    let mut measured = Vec::with_capacity(rows.len());
-    let mut overheads = Vec::with_capacity(rows.len());
-    for row in rows {
-        let mut result = Measured {
-            id: row.id,
-            what: row.what.clone(),
-            measure: row.measure,
-            sides: row.sides.iter().map(|side| (side.0, Vec::new())).collect(),
-            failure: None,
-        };
-        let mut overhead = Vec::new();
-        for (role, side) in &row.sides {
-            match commits_of_preparing(world, side).await {
-                Ok(commits) => overhead.push(commits),
-                Err(error) => {
-                    fail(&mut result, *role, &error);
-                    break;
-                }
-            }
-        }
-        overheads.push(overhead);
-        measured.push(result);
+    let mut measured: Vec<Measured> = rows.iter().map(unmeasured).collect();
+    if rows.is_empty() {
+        return Ok(measured);
     }
+    world.count_calls(true).await?;
+    eprintln!("mire-benches: counting statements …");
+    each(rows, &mut measured, async |_, side, figures| {
+        let (calls, overhead) = count(world, side).await?;
+        (figures.calls, figures.overhead) = (calls, overhead);
+        Ok(())
+    })
+    .await;
+    world.count_calls(false).await?;
     for round in 1..=rounds {
+        world.analyze().await?;
         eprintln!("mire-benches: round {round} of {rounds}");
-        for ((row, overhead), result) in rows.iter().zip(&overheads).zip(&mut measured) {
-            for (i, (role, side)) in row.sides.iter().enumerate() {
-                if result.failure.is_some() {
-                    break;
-                }
-                match sample(world, row.measure, side, overhead[i]).await {
-                    Ok(sample) => result.sides[i].1.push(sample),
-                    Err(error) => fail(result, *role, &error),
-                }
-            }
+        each(rows, &mut measured, async |row, side, figures| {
+            let sample = sample(world, row.measure, side, figures.overhead).await?;
+            figures.samples.push(sample);
+            Ok(())
+        })
+        .await;
+        for row in &measured {
+            eprintln!("mire-benches: {}", spoken(row));
         }
     }
     Ok(measured)
 }
 
-fn fail(result: &mut Measured, role: Role, error: &anyhow::Error) {
-    eprintln!("mire-benches: {} failed: {error:#}", result.id);
-    result.failure = Some(format!("{role:?}: {error:#}"));
+fn unmeasured(row: &Row) -> Measured {
+    Measured {
+        id: row.id.clone(),
+        what: row.what.clone(),
+        measure: row.measure,
+        sides: row
+            .sides
+            .iter()
+            .map(|(role, _)| Figures::new(*role, Vec::new()))
+            .collect(),
+        targets: row.targets.clone(),
+        x: row.x,
+        failure: None,
+    }
 }
 
-/// Commits that connecting, preparing and warming up take. Sessions report their commits when they end, so those while
-/// the clock ran can only be had as a difference.
-async fn commits_of_preparing(world: &Arc<World>, side: &Side) -> Result<i64> {
-    let before = commits(&world.observer).await?;
+/// Does something with every side of every row, one after the other.
+async fn each(
+    rows: &[Row],
+    measured: &mut [Measured],
+    mut then: impl AsyncFnMut(&Row, &Side, &mut Figures) -> Result<()>,
+) {
+    for (row, result) in rows.iter().zip(measured) {
+        for ((role, side), figures) in row.sides.iter().zip(&mut result.sides) {
+            eprint!("\r\x1b[Kmire-benches: {} {} ", row.id, name(*role));
+            if result.failure.is_none()
+                && let Err(error) = then(row, side, figures).await
+            {
+                eprintln!("mire-benches: {} failed: {role:?}: {error:#}", row.id);
+                result.failure = Some(format!("{role:?}: {error:#}"));
+            }
+        }
+    }
+    eprint!("\r\x1b[K");
+}
+
+/// Statements an operation, and the commits that preparing takes. Data that several runs share is made here.
+async fn count(world: &Arc<World>, side: &Side) -> Result<(Option<f64>, i64)> {
+    let ready = side.prepare(world).await.context("preparing")?;
+    world.forget_calls().await?;
+    let work = ready.work.await?;
+    let calls = world.calls().await?;
+    ready.check.await.context("wrong answer")?;
+    let before = counters::commits(&world.observer).await?;
     drop(side.prepare(world).await.context("preparing")?);
-    Ok(commits(&world.observer).await? - before)
+    let overhead = counters::commits(&world.observer).await? - before;
+    Ok((
+        calls.map(|calls| float(calls) / float(work.operations)),
+        overhead,
+    ))
 }
 
 async fn sample(
@@ -93,14 +149,14 @@ async fn sample(
     side: &Side,
     overhead: i64,
 ) -> Result<Sample> {
-    let commits_before = commits(&world.observer).await?;
+    let commits_before = counters::commits(&world.observer).await?;
     let ready = side.prepare(world).await.context("preparing")?;
-    let wal_before = wal_bytes(&world.observer).await?;
+    let wal_before = counters::wal_bytes(&world.observer).await?;
     let started = Instant::now();
     let work = ready.work.await?;
-    let elapsed = started.elapsed();
-    let wal = wal_bytes(&world.observer).await? - wal_before;
-    let commits = commits(&world.observer).await? - commits_before - overhead;
+    let elapsed = work.elapsed.unwrap_or_else(|| started.elapsed());
+    let wal = counters::wal_bytes(&world.observer).await? - wal_before;
+    let commits = counters::commits(&world.observer).await? - commits_before - overhead;
     ready.check.await.context("wrong answer")?;
     let operations = float(work.operations);
     Ok(Sample {
@@ -110,6 +166,7 @@ async fn sample(
                 let cpu = work.cpu.context("the side measures no CPU time")?;
                 micros(cpu) / operations
             }
+            Measure::Figure(_) => work.figure.context("the side finds nothing out")?,
         },
         commits: float(commits) / operations,
         wal_bytes: float(wal) / operations,

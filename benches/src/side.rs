@@ -51,18 +51,38 @@ impl Ready {
 }
 
 /// What was done.
+#[derive(Default)]
 pub(crate) struct Work {
     /// In the row's unit: appended events, loads, …
     pub(crate) operations: usize,
+    /// How long it took, where that is less than the whole of it.
+    pub(crate) elapsed: Option<Duration>,
     /// What it cost the server processes, where the row asks for that.
     pub(crate) cpu: Option<Duration>,
+    /// What was found out, where the row asks for that.
+    pub(crate) figure: Option<f64>,
 }
 
 impl Work {
     pub(crate) fn of(operations: usize) -> Self {
         Self {
             operations,
-            cpu: None,
+            ..Self::default()
+        }
+    }
+
+    /// This much of the time counts.
+    pub(crate) fn within(self, elapsed: Duration) -> Self {
+        Self {
+            elapsed: Some(elapsed),
+            ..self
+        }
+    }
+
+    pub(crate) fn found(self, figure: f64) -> Self {
+        Self {
+            figure: Some(figure),
+            ..self
         }
     }
 }

@@ -96,16 +96,12 @@ enum Task {
         #[arg(long, value_enum, default_value_t)]
         engine: image::Engine,
     },
-    /// Measure against the least PostgreSQL can do, and write the table of docs/PERFORMANCE.md
+    /// Measure against peers and the least PostgreSQL can do, and write the tables and plots of docs/PERFORMANCE.md
     Bench {
         #[command(flatten)]
         target: Target,
-        /// Each row once instead of five times; only print
-        #[arg(long)]
-        quick: bool,
-        /// Only rows whose id or description holds this text; only print
-        #[arg(long, value_name = "TEXT")]
-        only: Option<String>,
+        #[command(flatten)]
+        options: bench::Options,
     },
     /// Lint, then run every test on every version
     Test {
@@ -158,11 +154,7 @@ fn perform(task: Task) -> Result<ExitCode> {
         Task::Demo { target, psql } => return Ok(demo::run(&target, psql)?.into()),
         Task::Lint { target } => return Ok(passed(lint::run(&target)?)),
         Task::Image { engine } => image::run(engine)?,
-        Task::Bench {
-            target,
-            quick,
-            only,
-        } => bench::run(&target, quick, only.as_deref())?,
+        Task::Bench { target, options } => bench::run(&target, &options)?,
         Task::Test {
             target,
             long,

@@ -5,7 +5,7 @@ use mire_client::Json;
 use tokio_postgres::{Client, Statement};
 use uuid::Uuid;
 
-use crate::events;
+use crate::entry::{CATEGORY, Content};
 use crate::rows::{Appender, check_complete};
 use crate::world::World;
 
@@ -34,19 +34,21 @@ pub(crate) struct InsertOne {
     statement: Statement,
     stream: i64,
     version: i64,
+    kind: &'static str,
     data: Json,
 }
 
 impl Appender for InsertOne {
     type Stream = i64;
 
-    async fn open(world: &World, client: Client, _: usize) -> Result<Self> {
+    async fn open(world: &World, client: Client, content: Content, _: usize) -> Result<Self> {
         Ok(Self {
             statement: client.prepare(ONE).await?,
             client,
             stream: world.fresh_number(),
             version: 0,
-            data: events::json()?,
+            kind: content.kind(),
+            data: content.json()?,
         })
     }
 
@@ -64,8 +66,8 @@ impl Appender for InsertOne {
                     &self.stream,
                     &self.version,
                     &Uuid::now_v7(),
-                    &"fresh",
-                    &events::TYPE,
+                    &CATEGORY,
+                    &self.kind,
                     &self.data,
                     &None::<Json>,
                 ],
@@ -87,20 +89,22 @@ pub(crate) struct InsertMany<const STREAMS: usize = 1> {
     streams: Vec<i64>,
     version: i64,
     each: usize,
+    kind: &'static str,
     data: Json,
 }
 
 impl<const STREAMS: usize> Appender for InsertMany<STREAMS> {
     type Stream = i64;
 
-    async fn open(world: &World, client: Client, events: usize) -> Result<Self> {
+    async fn open(world: &World, client: Client, content: Content, events: usize) -> Result<Self> {
         Ok(Self {
             statement: client.prepare(MANY).await?,
             client,
             streams: (0..STREAMS).map(|_| world.fresh_number()).collect(),
             version: 0,
             each: events / STREAMS,
-            data: events::json()?,
+            kind: content.kind(),
+            data: content.json()?,
         })
     }
 
@@ -129,8 +133,8 @@ impl<const STREAMS: usize> Appender for InsertMany<STREAMS> {
                     &streams,
                     &versions,
                     &ids,
-                    &"fresh",
-                    &vec![events::TYPE; rows],
+                    &CATEGORY,
+                    &vec![self.kind; rows],
                     &vec![&self.data; rows],
                     &vec![None::<&Json>; rows],
                 ],

@@ -8,9 +8,9 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Statement};
 use uuid::Uuid;
 
-use crate::events;
+use crate::entry::Content;
 use crate::floors::{InsertMany, InsertOne, commits};
-use crate::row::{Measure, Role, Row};
+use crate::row::{Measure, Role, Row, Target};
 use crate::side::{Ready, Side, Work, together};
 use crate::world::World;
 
@@ -21,10 +21,13 @@ pub(crate) const WARM_UP: usize = 8;
 pub(crate) trait Appender: Sized + Send + 'static {
     /// What names a stream.
     type Stream: Send + 'static;
+    /// Where its tables are.
+    const DATABASE: &'static str = mire_cluster::DATABASE;
 
     fn open(
         world: &World,
         client: Client,
+        content: Content,
         events: usize,
     ) -> impl Future<Output = Result<Self>> + Send;
 
@@ -41,12 +44,23 @@ pub(crate) trait Appender: Sized + Send + 'static {
 }
 
 /// So many tasks that call so often, with so many events a call, each on a connection and a stream of its own.
-pub(crate) fn side<A: Appender>(tasks: usize, calls: usize, events: usize) -> Side {
+pub(crate) fn side<A: Appender>(
+    content: Content,
+    tasks: usize,
+    calls: usize,
+    events: usize,
+) -> Side {
     Side::new(move |world| async move {
         let mut appenders = Vec::with_capacity(tasks);
         let mut streams = Vec::new();
         for _ in 0..tasks {
-            let mut appender = A::open(&world, world.connect().await?, events).await?;
+            let mut appender = A::open(
+                &world,
+                world.connect_to(A::DATABASE).await?,
+                content,
+                events,
+            )
+            .await?;
             for _ in 0..WARM_UP {
                 appender.append().await?;
             }
@@ -71,14 +85,15 @@ pub(crate) fn side<A: Appender>(tasks: usize, calls: usize, events: usize) -> Si
 
 pub(crate) fn rows() -> Vec<Row> {
     const UNIT: Measure = Measure::Rate("events/s");
+    const BOOKING: Content = Content::Booking;
     let one = |id, tasks, calls| {
         Row::new(
             id,
             format!("`append_events`, 1 event a call, {}", tasks_of(tasks)),
             UNIT,
         )
-        .side(Role::Ours, side::<AppendEvents>(tasks, calls, 1))
-        .side(Role::Floor, side::<InsertOne>(tasks, calls, 1))
+        .ours(side::<AppendEvents>(BOOKING, tasks, calls, 1))
+        .floor(side::<InsertOne>(BOOKING, tasks, calls, 1))
         .side(Role::Commits, commits(tasks, calls))
     };
     let many = |id, events, tasks, calls| {
@@ -87,10 +102,11 @@ pub(crate) fn rows() -> Vec<Row> {
             tasks_of(tasks)
         );
         Row::new(id, what, UNIT)
-            .side(Role::Ours, side::<AppendEvents>(tasks, calls, events))
-            .side(Role::Floor, side::<InsertMany>(tasks, calls, events))
+            .ours(side::<AppendEvents>(BOOKING, tasks, calls, events))
+            .floor(side::<InsertMany>(BOOKING, tasks, calls, events))
     };
     vec![
+        one("W1/8 tasks", 8, 250).target(Target::Ratio(Role::Floor, 0.85)),
         one("A1", 1, 500),
         one("A32", 32, 100),
         many("A1x10", 10, 1, 300),
@@ -129,7 +145,18 @@ pub(crate) async fn check_complete<S: ToSql + Sync>(
     streams: &Vec<S>,
     version: i64,
 ) -> Result<()> {
-    let client = world.connect().await?;
+    check_complete_in(world, mire_cluster::DATABASE, query, streams, version).await
+}
+
+/// The same in a database.
+pub(crate) async fn check_complete_in<S: ToSql + Sync>(
+    world: &World,
+    database: &str,
+    query: &str,
+    streams: &Vec<S>,
+    version: i64,
+) -> Result<()> {
+    let client = world.connect_to(database).await?;
     let complete: i64 = client.query_one(query, &[streams, &version]).await?.get(0);
     ensure!(
         usize::try_from(complete) == Ok(streams.len()),
@@ -152,14 +179,14 @@ pub(crate) struct AppendEvents {
 impl Appender for AppendEvents {
     type Stream = String;
 
-    async fn open(world: &World, client: Client, events: usize) -> Result<Self> {
+    async fn open(world: &World, client: Client, content: Content, events: usize) -> Result<Self> {
         Ok(Self {
             statement: client.prepare(APPEND).await?,
             client,
             stream: world.fresh_stream(),
             version: 0,
-            types: vec![events::TYPE; events],
-            data: vec![events::json()?; events],
+            types: vec![content.kind(); events],
+            data: vec![content.json()?; events],
         })
     }
 

@@ -6,7 +6,7 @@ use tokio_postgres::{Client, Statement};
 use uuid::Uuid;
 
 use super::append::{Appender, check_streams};
-use crate::events;
+use crate::entry::Content;
 use crate::world::World;
 
 const APPEND: &str = "
@@ -27,15 +27,15 @@ pub(crate) struct AppendBatch {
 impl Appender for AppendBatch {
     type Stream = String;
 
-    async fn open(world: &World, client: Client, events: usize) -> Result<Self> {
+    async fn open(world: &World, client: Client, content: Content, events: usize) -> Result<Self> {
         Ok(Self {
             statement: client.prepare(APPEND).await?,
             client,
             streams: (0..events).map(|_| world.fresh_stream()).collect(),
             version: 0,
             counts: vec![1; events],
-            types: vec![events::TYPE; events],
-            data: vec![events::json()?; events],
+            types: vec![content.kind(); events],
+            data: vec![content.json()?; events],
         })
     }
 

@@ -6,8 +6,9 @@
 use super::append::{AppendEvents, Appender, WARM_UP};
 use super::batch::AppendBatch;
 use crate::cpu;
+use crate::entry::Content;
 use crate::floors::{InsertMany, InsertOne};
-use crate::row::{Measure, Role, Row};
+use crate::row::{Measure, Role, Row, Target};
 use crate::side::{Ready, Side, Work};
 
 const NO_WAITING: &str = "SET mire.allow_async_commit = on; SET synchronous_commit = off";
@@ -20,7 +21,7 @@ fn side<A: Appender>(calls: usize, events: usize, streams: usize) -> Side {
         client.batch_execute("LOAD 'pg_mire'").await?;
         client.batch_execute(NO_WAITING).await?;
         let backend = cpu::backend(&client).await?;
-        let mut appender = A::open(&world, client, events).await?;
+        let mut appender = A::open(&world, client, Content::Booking, events).await?;
         for _ in 0..WARM_UP {
             appender.append().await?;
         }
@@ -31,8 +32,8 @@ fn side<A: Appender>(calls: usize, events: usize, streams: usize) -> Side {
                 appender.append().await?;
             }
             Ok(Work {
-                operations: calls * events,
                 cpu: Some(cpu::used(backend)?.saturating_sub(before)),
+                ..Work::of(calls * events)
             })
         };
         let version = i64::try_from((WARM_UP + calls) * events / streams)?;
@@ -45,18 +46,23 @@ fn side<A: Appender>(calls: usize, events: usize, streams: usize) -> Side {
 pub(crate) fn rows() -> Vec<Row> {
     const UNIT: Measure = Measure::Cpu("µs an event");
     let row = |id, what: &str| Row::new(id, format!("server CPU: {what}"), UNIT);
+    let at_most = |bound| Target::Ratio(Role::Floor, bound);
     vec![
-        row("W1x1", "`append_events` of 1 event")
-            .side(Role::Ours, side::<AppendEvents>(4_000, 1, 1))
-            .side(Role::Floor, side::<InsertOne>(4_000, 1, 1)),
-        row("W1x10", "`append_events` of 10 events")
-            .side(Role::Ours, side::<AppendEvents>(500, 10, 1))
-            .side(Role::Floor, side::<InsertMany>(500, 10, 1)),
-        row("W1x100", "`append_events` of 100 events")
-            .side(Role::Ours, side::<AppendEvents>(200, 100, 1))
-            .side(Role::Floor, side::<InsertMany>(200, 100, 1)),
+        row("W1/1", "`append_events` of 1 event")
+            .ours(side::<AppendEvents>(4_000, 1, 1))
+            .floor(side::<InsertOne>(4_000, 1, 1))
+            .target(at_most(1.45)),
+        row("W1/10", "`append_events` of 10 events")
+            .ours(side::<AppendEvents>(500, 10, 1))
+            .floor(side::<InsertMany>(500, 10, 1))
+            .target(at_most(1.0)),
+        row("W1/100", "`append_events` of 100 events")
+            .ours(side::<AppendEvents>(200, 100, 1))
+            .floor(side::<InsertMany>(200, 100, 1))
+            .target(at_most(0.92)),
         row("W2", "`append_batch`, 1 event to each of 100 streams")
-            .side(Role::Ours, side::<AppendBatch>(200, 100, 100))
-            .side(Role::Floor, side::<InsertMany<100>>(200, 100, 100)),
+            .ours(side::<AppendBatch>(200, 100, 100))
+            .floor(side::<InsertMany<100>>(200, 100, 100))
+            .target(at_most(1.9)),
     ]
 }

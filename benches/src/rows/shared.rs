@@ -1,165 +1,90 @@
-//! Shared commits: many tasks with one `EventStore`, which sends what is issued at the same time in one commit.
+//! Appends at any version through the typed clients: ours shares commits between tasks.
 
-use anyhow::{Context, Result, ensure};
-use mire_client::{EventStore, ExpectedVersion};
+use anyhow::{Result, ensure};
 
-use super::append::{WARM_UP, check_streams, side, tasks_of};
-use crate::events::{self, Ledger};
-use crate::floors::{InsertOne, commits};
-use crate::row::{Measure, Role, Row};
+use super::aggregates::check_totals;
+use super::append::{side, tasks_of};
+use crate::entry::Content;
+use crate::floors::{GlobalLock, InsertMany, InsertOne, OneLock, WriteMessage, commits};
+use crate::row::{Measure, Role, Row, Target};
 use crate::side::{Ready, Side, Work, together};
+use crate::stores::{Mire, Ours, Store};
 
-/// The pool's default size: reads take their connections from there.
-const POOL: usize = 16;
-
-pub(crate) fn rows() -> Vec<Row> {
+pub(crate) fn rows(message_db: bool) -> Vec<Row> {
     const EVENTS: Measure = Measure::Rate("events/s");
-    const SAVES: Measure = Measure::Rate("saves/s");
-    let append = |id, tasks, each| {
-        Row::new(
-            id,
-            format!("`EventStore::append`, 1 event, {}", tasks_of(tasks)),
-            EVENTS,
-        )
-        .side(Role::Ours, appends(tasks, each))
-        .side(Role::Floor, side::<InsertOne>(tasks, each, 1))
-        .side(Role::Commits, commits(tasks, each))
-    };
-    vec![
-        append("S1", 1, 500),
-        append("B6", 32, 100),
-        append("B7", 256, 40),
-        Row::new(
-            "B1",
-            "load, record one, save, 1,000 times on one stream",
-            SAVES,
-        )
-        .side(Role::Ours, one_ledger(1_000))
-        .side(Role::Commits, commits(1, 500)),
-        Row::new(
-            "B2",
-            "load, record one, save, 32 tasks × 50 on own streams",
-            SAVES,
-        )
-        .side(Role::Ours, many_ledgers(32, 50))
-        .side(Role::Commits, commits(32, 100)),
-    ]
-}
-
-/// So many tasks that append so often, each to a stream of its own.
-fn appends(tasks: usize, each: usize) -> Side {
-    Side::new(move |world| async move {
-        let store = world.store().await?;
-        let streams: Vec<String> = (0..tasks).map(|_| world.fresh_stream()).collect();
-        // One after the other, so that the number of commits is always the same and can be taken off.
-        for _ in 0..WARM_UP {
-            append_one(&store, &world.fresh_stream(), 1).await?;
-        }
-        let names = streams.clone();
-        let work = async move {
-            together(streams.into_iter().map(|stream| {
-                let store = store.clone();
-                async move {
-                    for version in 1..=each {
-                        append_one(&store, &stream, version).await?;
-                    }
-                    Ok(())
-                }
-            }))
-            .await?;
-            Ok(Work::of(tasks * each))
-        };
-        let version = i64::try_from(each)?;
-        Ok(Ready::new(work, async move {
-            check_streams(&world, names, version).await
-        }))
-    })
-}
-
-async fn append_one(store: &EventStore, stream: &str, version: usize) -> Result<()> {
-    let recorded = store
-        .append(stream, ExpectedVersion::Any, [events::new_event()?])
-        .await?;
-    ensure!(
-        usize::try_from(recorded.version) == Ok(version),
-        "answered version {} instead of {version}",
-        recorded.version
-    );
-    Ok(())
-}
-
-/// One ledger that is loaded, changed and saved so often. Loading it takes longer each time.
-fn one_ledger(saves: usize) -> Side {
-    Side::new(move |world| async move {
-        const FIRST: usize = 50;
-        let store = world.store().await?;
-        let id = world.fresh_number().to_string();
-        for before in 0..FIRST {
-            add_booking(&store, &id, before).await?;
-        }
-        let name = mire_client::stream_name::<Ledger>(&id);
-        let work = async move {
-            for before in FIRST..FIRST + saves {
-                add_booking(&store, &id, before).await?;
+    const SMALL: Content = Content::Small;
+    let one = |id: String, tasks: usize, each: usize, others: bool| {
+        let what = format!("`EventStore::append`, 1 event, {}", tasks_of(tasks));
+        let mut row = Row::new(id, what, EVENTS)
+            .ours(appends::<Ours>(tasks, each, 1))
+            .mire(appends::<Mire>(tasks, each, 1))
+            .floor(side::<InsertOne>(SMALL, tasks, each, 1))
+            .side(Role::Commits, commits(tasks, each));
+        if others {
+            let lock = side::<GlobalLock<OneLock>>(SMALL, tasks, each, 1);
+            row = row.side(Role::GlobalLock, lock);
+            if message_db {
+                let write = side::<GlobalLock<WriteMessage>>(SMALL, tasks, each, 1);
+                row = row.side(Role::MessageDb, write);
             }
-            Ok(Work::of(saves))
-        };
-        let version = i64::try_from(FIRST + saves)?;
-        Ok(Ready::new(work, async move {
-            check_streams(&world, vec![name], version).await
-        }))
-    })
+        }
+        row
+    };
+    let ten = |id: &str, each: usize| {
+        let what = format!("`EventStore::append`, 10 events a call, 32 tasks × {each}");
+        Row::new(id, what, EVENTS)
+            .ours(appends::<Ours>(32, each, 10))
+            .mire(appends::<Mire>(32, each, 10))
+            .floor(side::<InsertMany>(SMALL, 32, each, 10))
+            .target(Target::Ratio(Role::Mire, 3.0))
+    };
+    let mut rows = vec![one("B6".into(), 32, 100, true).target(Target::Ratio(Role::Mire, 6.0))];
+    for tasks in [1, 8, 32, 64, 128, 256_u16] {
+        let count = usize::from(tasks);
+        let each = if tasks == 1 { 500 } else { 25 };
+        let row = one(format!("B7/{tasks}"), count, each, tasks == 256).at(tasks.into());
+        rows.push(if tasks == 256 {
+            row.target(Target::Ratio(Role::Mire, 8.0))
+        } else {
+            row
+        });
+    }
+    rows.push(ten("B8", 5));
+    rows.push(ten("B8/200", 200));
+    rows
 }
 
-/// A ledger for each of so many tasks.
-fn many_ledgers(tasks: usize, saves: usize) -> Side {
+/// So many tasks that append so often, so many entries a call, each to a ledger of its own.
+fn appends<S: Store>(tasks: usize, calls: usize, entries: usize) -> Side {
     Side::new(move |world| async move {
-        let store = world.store().await?;
-        open_pool(&store).await?;
-        for _ in 0..POOL * WARM_UP {
-            add_booking(&store, &world.fresh_number().to_string(), 0).await?;
-        }
-        let ids: Vec<String> = (0..tasks)
-            .map(|_| world.fresh_number().to_string())
-            .collect();
-        let names = ids.iter().map(mire_client::stream_name::<Ledger>).collect();
+        let store = S::open(&world, S::DATABASE).await?;
+        let ids: Vec<String> = (0..tasks).map(|_| world.fresh_id()).collect();
+        // The statement of appends at any version, one after the other.
+        store.append(&world.fresh_id(), Content::Small, 1).await?;
+        let names = ids.clone();
         let work = async move {
             together(ids.into_iter().map(|id| {
                 let store = store.clone();
-                async move {
-                    for before in 0..saves {
-                        add_booking(&store, &id, before).await?;
-                    }
-                    Ok(())
-                }
+                async move { append_all(&store, &id, calls, entries).await }
             }))
             .await?;
-            Ok(Work::of(tasks * saves))
+            Ok(Work::of(tasks * calls * entries))
         };
-        let version = i64::try_from(saves)?;
         Ok(Ready::new(work, async move {
-            check_streams(&world, names, version).await
+            let store = S::connect(&world, S::DATABASE).await?;
+            check_totals(&store, &names, calls * entries).await
         }))
     })
 }
 
-/// Opens all of the pool's connections: they would else be opened while the clock runs. They take turns afterwards.
-async fn open_pool(store: &EventStore) -> Result<()> {
-    let mut all = Vec::with_capacity(POOL);
-    for _ in 0..POOL {
-        all.push(store.pool().get().await.context("the pool is too small")?);
+async fn append_all<S: Store>(store: &S, id: &str, calls: usize, entries: usize) -> Result<()> {
+    for call in 1..=calls {
+        let version = store.append(id, Content::Small, entries).await?;
+        ensure!(
+            usize::try_from(version) == Ok(call * entries),
+            "answered version {version} instead of {}",
+            call * entries
+        );
     }
-    Ok(())
-}
-
-async fn add_booking(store: &EventStore, id: &str, before: usize) -> Result<()> {
-    let mut ledger = store.load_or_default::<Ledger>(id).await?;
-    ensure!(
-        ledger.state().bookings == before,
-        "{} bookings instead of {before}",
-        ledger.state().bookings
-    );
-    ledger.record(events::booking());
-    store.save(&mut ledger).await?;
     Ok(())
 }
