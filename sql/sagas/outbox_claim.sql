@@ -1,6 +1,7 @@
 -- outbox_claim: takes messages that are due and that nobody holds. Order within an instance is kept: a message is taken only
 -- when every earlier one of its instance that is still to be sent is taken by this same call.
--- Locks: the messages' rows, until commit, without waiting (SKIP LOCKED). Writes nothing when nothing is due.
+-- Locks: the messages' rows, until commit, without waiting (SKIP LOCKED). Writes nothing when nothing is due. Bounds the
+-- transaction's idle time by the ttl.
 -- Raises: MI004 for a bad holder or list of kinds; 22023 for a count below 1 or a ttl outside 10 ms to 1 day.
 CREATE FUNCTION mire.outbox_claim(holder text, kinds text[], max_count integer, ttl interval)
 RETURNS SETOF mire.outbox_message
@@ -45,6 +46,7 @@ BEGIN
   END IF;
 
   IF claimed IS NOT NULL THEN
+    PERFORM mire_internal.bound_idle(ceil(extract(epoch FROM ttl) * 1000)::bigint);
     -- No indexed column changes: HOT.
     UPDATE mire.outbox AS o
        SET holder = outbox_claim.holder,

@@ -1,5 +1,5 @@
 -- outbox_renew: heartbeats of whoever sends messages: extends leases that these fences still hold, in one statement.
--- Locks: the messages' rows (NO KEY UPDATE), until commit, without waiting.
+-- Locks: the messages' rows (NO KEY UPDATE), until commit, without waiting. Bounds the transaction's idle time by the ttl.
 -- Raises: MI004 when the arrays do not fit together; 22023 for a ttl outside 10 ms to 1 day.
 CREATE FUNCTION mire.outbox_renew(message_nos bigint[], fences bigint[], ttl interval)
 RETURNS SETOF mire.renewed_item
@@ -13,6 +13,7 @@ BEGIN
   PERFORM mire_internal.check_array('message_nos', message_nos, NULL);
   PERFORM mire_internal.check_array('fences', fences, cardinality(message_nos));
   ttl := mire_internal.check_ttl(ttl);
+  PERFORM mire_internal.bound_idle(ceil(extract(epoch FROM ttl) * 1000)::bigint);
   RETURN QUERY
     WITH item AS MATERIALIZED (
       SELECT i.* FROM unnest(message_nos, fences) WITH ORDINALITY AS i (message_no, fence, ord)

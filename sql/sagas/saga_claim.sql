@@ -1,6 +1,7 @@
 -- saga_claim: takes instances that are due and that nobody holds, oldest first: timers and retries that have come,
 -- answers and signals that arrived, and instances whose holder has not come back within its ttl.
--- Locks: the instances' rows, until commit, without waiting (SKIP LOCKED). Writes nothing when nothing is due.
+-- Locks: the instances' rows, until commit, without waiting (SKIP LOCKED). Writes nothing when nothing is due. Bounds the
+-- transaction's idle time by the ttl, so that a claimer who stalls in it gives way.
 -- Raises: MI004 for a bad holder or arrays that do not fit together; 22023 for a count below 1 or a ttl outside 10 ms to 1 day.
 CREATE FUNCTION mire.saga_claim(holder text, sagas text[], topology_versions integer[], max_count integer, ttl interval)
 RETURNS SETOF mire.claimed_saga
@@ -41,6 +42,7 @@ BEGIN
            LIMIT max_count) AS d;
 
   IF claimed_sagas IS NOT NULL THEN
+    PERFORM mire_internal.bound_idle(ceil(extract(epoch FROM ttl) * 1000)::bigint);
     -- due_at as well: should this holder not come back, the same index finds the instance again.
     moment := clock_timestamp();
     UPDATE mire.sagas AS s

@@ -2,7 +2,7 @@
 -- to send, those to take back, and when the instance is due again. Each item lands whole or not at all and has an outcome of
 -- its own; no item's outcome stops another, and none waits for anybody.
 -- Locks: the instances' rows without waiting (who holds one makes its item busy), the streams' rows, the in-flight lock,
--- rows of the outbox without waiting, all until commit.
+-- rows of the outbox without waiting, all until commit. Bounds the transaction's idle time by the ttl.
 -- Raises: MI004 when items has another shape than a list, or for a bad holder; 22023 for a ttl outside 10 ms to 1 day.
 CREATE FUNCTION mire.saga_commit(items jsonb[], holder text, ttl interval)
 RETURNS SETOF mire.saga_result
@@ -17,6 +17,7 @@ BEGIN
   PERFORM mire_internal.check_name('holder', holder);
   ttl := mire_internal.check_ttl(ttl);
   PERFORM mire_internal.make_durable();
+  PERFORM mire_internal.bound_idle(ceil(extract(epoch FROM ttl) * 1000)::bigint);
   FOREACH item IN ARRAY items LOOP
     number := number + 1;
     RETURN NEXT mire_internal.commit_item(mire_internal.change_of(item, 'commit'), holder, ttl, number);

@@ -1,5 +1,5 @@
 -- saga_renew: heartbeats: extends the leases of instances that these fences still hold, in one statement.
--- Locks: the instances' rows (NO KEY UPDATE), until commit, without waiting.
+-- Locks: the instances' rows (NO KEY UPDATE), until commit, without waiting. Bounds the transaction's idle time by the ttl.
 -- Raises: MI004 when the arrays do not fit together; 22023 for a ttl outside 10 ms to 1 day.
 -- A renewal that a crash undoes only shortens a lease, so it need not be durable.
 CREATE FUNCTION mire.saga_renew(sagas text[], instances text[], fences bigint[], ttl interval)
@@ -15,6 +15,7 @@ BEGIN
   PERFORM mire_internal.check_array('instances', instances, cardinality(sagas));
   PERFORM mire_internal.check_array('fences', fences, cardinality(sagas));
   ttl := mire_internal.check_ttl(ttl);
+  PERFORM mire_internal.bound_idle(ceil(extract(epoch FROM ttl) * 1000)::bigint);
   RETURN QUERY
     WITH item AS MATERIALIZED (
       SELECT i.* FROM unnest(sagas, instances, fences) WITH ORDINALITY AS i (saga, instance, fence, ord)

@@ -120,3 +120,35 @@ fn a_worker_that_wakes_after_it_was_replaced_cannot_commit() {
     );
     println!("the database refused it: {printed}");
 }
+
+/// In the middle of its transaction it holds the row as well: nobody can even look until the server has cut it off.
+#[test]
+fn a_worker_stopped_in_the_middle_of_its_transaction_gives_way_after_its_ttl() {
+    shared()
+        .expect_in_log("terminating connection due to idle-in-transaction timeout")
+        .unwrap();
+    let (database, mut client) = store();
+    let mut worker = Worker::start(&database);
+    worker.says("BEGIN; SELECT fence, version FROM mire.saga_claim('paused', '{t}', '{1}', 1, '1 s') WHERE saga IS NOT NULL \\gset");
+    let idle = "SELECT count(*) > 0 FROM pg_stat_activity
+                 WHERE datname = current_database() AND state = 'idle in transaction' AND query LIKE '%saga_claim%'";
+    wait_until("it is in the middle", || value(&mut client, idle));
+    worker.signal(Signal::STOP);
+    let mut successor = Vec::new();
+    wait_until("the successor has it", || {
+        successor = claim(&mut client, "successor", 1, "1 min").0;
+        !successor.is_empty()
+    });
+    worker.signal(Signal::CONT);
+    worker.says(COMMIT);
+    worker.says("COMMIT;");
+    assert_eq!(worker.printed(), "");
+    let fence = successor[0].fence;
+    assert_eq!(
+        words(&commit(
+            &mut client,
+            &[change("1", 1, Some(fence), &json!({}))]
+        )),
+        ["committed"]
+    );
+}
