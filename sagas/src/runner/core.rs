@@ -11,6 +11,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::Delivery;
 use super::cache::Cache;
+use super::endings::Endings;
 use crate::answer::Answer;
 use crate::engine::Input;
 use crate::error::{Error, Result};
@@ -31,8 +32,8 @@ const EFFECTS: usize = 256;
 /// A runner without types.
 pub(crate) struct Core {
     pub(crate) topology: Arc<Topology>,
-    pub(crate) store: EventStore,
     pub(crate) storage: Storage,
+    pub(crate) endings: Endings,
     desk: Arc<Desk>,
     cache: Arc<Cache>,
     starts: Gather,
@@ -72,8 +73,8 @@ impl Core {
             })
         };
         Self {
+            endings: Endings::new(store, topology.name),
             topology,
-            store,
             desk: Arc::new(Desk::new(storage.clone(), choices)),
             storage,
             cache: Arc::new(Cache::new(REMEMBERED)),
@@ -160,6 +161,10 @@ impl Core {
     ) -> Result<Delivery> {
         let no = self.topology.step_no(step);
         if no.is_none_or(|n| answer.undo && self.topology.steps[n].undo.is_none()) {
+            let loaded = self.load(instance).await?;
+            if loaded.topology_version != self.topology.version {
+                return self.record(instance, step, &answer).await;
+            }
             return Err(Error::UnknownStep {
                 saga: self.topology.name.to_owned(),
                 step: step.to_owned(),

@@ -2,6 +2,7 @@
 
 mod cache;
 mod core;
+mod endings;
 mod operate;
 mod query;
 mod start;

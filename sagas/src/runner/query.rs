@@ -135,14 +135,18 @@ impl<S: Saga> SagaRunner<S> {
         Ok(self.topology().mermaid_instance(&states))
     }
 
-    /// Waits until an instance has ended, and tells how. Sleeps in the database, without polling.
+    /// Waits until an instance has ended, and tells how. Sleeps in the database, without
+    /// polling, and once for all who wait in this process.
     ///
     /// # Errors
     /// [`is_not_ended`](Error::is_not_ended) when the time is up, [`is_not_found`](Error::is_not_found).
     pub async fn wait_until_ended(&self, instance: &str, timeout: Duration) -> Result<SagaStatus> {
+        /// However that may be: a look now and then.
+        const LOOK: Duration = Duration::from_secs(60);
         let give_up_at = Instant::now() + timeout;
         loop {
-            let after = self.core.store.safe_position().await?;
+            let waiting = self.core.endings.of(instance).await?;
+            let ended = waiting.ended();
             let status = self.status(instance).await?;
             if status.is_ended() {
                 return Ok(status);
@@ -154,7 +158,7 @@ impl<S: Saga> SagaRunner<S> {
                     instance: instance.to_owned(),
                 });
             }
-            self.core.store.wait_for_events(after, left).await?;
+            let _ = tokio::time::timeout(left.min(LOOK), ended).await;
         }
     }
 

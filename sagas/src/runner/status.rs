@@ -241,12 +241,12 @@ impl Default for ListFilter {
 }
 
 impl ListFilter {
-    /// All instances, 100 at most.
+    /// Those that have not ended, 100 at most.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Only those of these statuses.
+    /// Those of these statuses instead.
     pub fn statuses(mut self, statuses: impl IntoIterator<Item = SagaStatus>) -> Self {
         self.statuses = Some(statuses.into_iter().collect());
         self

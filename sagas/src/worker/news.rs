@@ -92,12 +92,16 @@ async fn look(
     Ok(page.next_position)
 }
 
-/// What a holder writes makes nobody else look, unless it lets go, which `due_at` tells.
+/// What a holder writes makes nobody else look, unless it sets a timer, which may come before this worker's next look.
 fn may_be_due(event: &FeedEvent) -> bool {
-    !matches!(
-        event.event.event_type.as_str(),
-        "$saga_advanced" | "$saga_ended"
-    )
+    match event.event.event_type.as_str() {
+        "$saga_ended" => false,
+        "$saga_advanced" => {
+            let data = event.event.data.as_str();
+            data.contains("\"timeout_ms\"") || data.contains("\"retry_ms\"")
+        }
+        _ => true,
+    }
 }
 
 /// Requests for the outbox are marked as such in the history; the end of a child is told to its parent.
