@@ -24,6 +24,8 @@ pub(crate) fn steps(report: &mut Report, versions: &[u32]) {
     });
     report.step("Dockerfile", dockerfile);
     report.step("licences and sources", || {
+        // Offline it wants to see every crate of the lock file, those for other systems too.
+        show(cargo().args(["fetch", "--quiet", "--locked"]))?;
         show(tools::program("cargo-deny").args([
             "--offline",
             "check",
