@@ -29,7 +29,9 @@ pub(crate) fn discrepancies(
             }
             let key = format!("{}/{trip}/{kind}/1/0", TravelBooking::NAME);
             if entries.len() > 1 || entries.iter().any(|entry| entry.key != key) {
-                found.push(format!("trip {trip}: {kind} booked as {entries:?}"));
+                found.push(format!(
+                    "trip {trip}, {outcome}: {kind} booked as {entries:?}"
+                ));
             }
         }
     }
