@@ -49,10 +49,8 @@ impl Planned {
             trigger: beginning.trigger,
             parent: beginning.parent,
         };
-        let mut known = Known {
-            instance: Instance::new(topology.name, beginning.instance),
-            clock: Clock::own(),
-        };
+        let instance = Instance::new(topology.name, beginning.instance);
+        let mut known = Known::new(instance, Clock::own());
         known
             .instance
             .apply(1, known.clock.now(), std::slice::from_ref(&started));

@@ -1,12 +1,14 @@
 //! [`Known`]: an instance in memory, with the clock its times belong to.
 
 use std::any::Any;
+use std::borrow::Cow;
+use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant as Moment, SystemTime};
 
 use crate::engine::{Drive, Input, Micros, drive};
-use crate::history::{Instance, Progress};
-use crate::storage::Claimed;
+use crate::history::{Fact, Instance, Progress};
+use crate::storage::{Claimed, StoredEvent};
 use crate::topology::{Fault, Topology};
 
 /// An instance in memory.
@@ -14,6 +16,8 @@ use crate::topology::{Fault, Topology};
 pub(crate) struct Known {
     pub(crate) instance: Instance,
     pub(crate) clock: Clock,
+    /// Ids of answers that are recorded.
+    heard: HashSet<String>,
 }
 
 /// The database's clock as this process knows it: what it said last, and how long that is ago.
@@ -55,19 +59,52 @@ impl Known {
     pub(crate) fn of(claimed: &Claimed) -> Result<Self, Fault> {
         let events = claimed.events.as_ref();
         let events = events.map_err(|e| Fault(format!("the history cannot be read: {e}")))?;
-        let mut instance = Instance::new(&claimed.saga, &claimed.instance);
+        let instance = Instance::new(&claimed.saga, &claimed.instance);
+        let mut known = Self::new(instance, Clock::new(claimed.now));
         guarded(|| {
             for event in events {
-                instance.apply(event.version, event.at, &event.facts);
+                known.take(event);
             }
             Ok(())
         })?;
         // The row may know of a version whose event says nothing to an instance.
-        instance.version = claimed.version;
-        Ok(Self {
+        known.instance.version = claimed.version;
+        Ok(known)
+    }
+
+    pub(crate) fn new(instance: Instance, clock: Clock) -> Self {
+        Self {
             instance,
-            clock: Clock::new(claimed.now),
-        })
+            clock,
+            heard: HashSet::new(),
+        }
+    }
+
+    /// Of answers with one id the first counts, whichever way they came.
+    fn take(&mut self, event: &StoredEvent) {
+        let mut facts = Cow::Borrowed(event.facts.as_slice());
+        for fact in &event.facts {
+            if let Fact::Answered { id: Some(id), .. } = fact
+                && !self.heard.insert(id.clone())
+            {
+                facts.to_mut().retain(|other| other != fact);
+            }
+        }
+        self.instance.apply(event.version, event.at, &facts);
+    }
+
+    /// Whether the only thing to say is an answer that is recorded already.
+    pub(crate) fn has_heard(&self, inputs: &[Input]) -> bool {
+        matches!(inputs, [Input::Answer { id: Some(id), .. }] if self.heard.contains(id))
+    }
+
+    /// These inputs are recorded.
+    pub(crate) fn hear(&mut self, inputs: &[Input]) {
+        for input in inputs {
+            if let Input::Answer { id: Some(id), .. } = input {
+                self.heard.insert(id.clone());
+            }
+        }
     }
 
     /// The steps that something is awaited for; an undo as `step~undo`.

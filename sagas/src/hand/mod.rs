@@ -1,6 +1,7 @@
 //! Having instances in hand: whoever holds the lease on one drives it, commits what follows, runs its effects, and so on
 //! until nothing more can be done now. Runners and workers do the same here; they differ in how they come by an instance.
 
+mod commit;
 mod effects;
 mod fault;
 mod keeper;

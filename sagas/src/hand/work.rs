@@ -1,19 +1,18 @@
 //! [`Hand`]: one instance in hand, from taking it up to laying it down.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::task::AbortHandle;
 
+use super::commit::Committed;
 use super::effects::{Done, Whose};
 use super::{Desk, Held, Known, Stop};
 use crate::engine::{Drive, Input, Status};
-use crate::error::{Error, Result};
-use crate::measure;
-use crate::storage::{CommitItem, encode, fresh_id};
+use crate::error::Error;
 use crate::topology::{Fault, Topology};
 
 /// How having an instance in hand ended.
@@ -21,6 +20,8 @@ use crate::topology::{Fault, Topology};
 pub(crate) enum End {
     /// Nothing more can be done now; the lease is given back.
     Rest(Box<Known>, Status),
+    /// The answer had been recorded before.
+    Duplicate(Box<Known>),
     /// Somebody else has it, and it was not taken.
     Leased,
     /// It was taken from this process.
@@ -30,16 +31,6 @@ pub(crate) enum End {
     Fault(Fault),
     /// The database refused, or could not be reached; the lease runs out by itself.
     Failed(Error),
-}
-
-/// What became of a commit.
-enum Committed {
-    Yes,
-    /// Somebody else has recorded the same input, and has what follows from it in hand.
-    Before,
-    /// Somebody has appended to the stream; the instance is up to date again.
-    Anew,
-    No(End),
 }
 
 /// An instance in hand.
@@ -87,14 +78,12 @@ impl Hand {
         &self.whose.desk
     }
 
-    /// Works until nothing more can be done now. `id`: of the first commit, which has the inputs; `committed` hears of it.
-    pub(crate) async fn work(
-        mut self,
-        mut inputs: Vec<Input>,
-        mut id: Option<String>,
-        committed: &AtomicBool,
-    ) -> End {
+    /// Works until nothing more can be done now. `committed` hears when the first inputs are.
+    pub(crate) async fn work(mut self, mut inputs: Vec<Input>, committed: &AtomicBool) -> End {
         loop {
+            if self.held.is_none() && self.known.has_heard(&inputs) {
+                return End::Duplicate(Box::new(self.known));
+            }
             let stop = self.desk().stop();
             let drive = match self.known.drive(&self.whose.topology, &inputs) {
                 Ok(drive) => drive,
@@ -105,8 +94,7 @@ impl Hand {
             if nothing_new {
                 inputs.clear();
             } else {
-                let id = id.take().unwrap_or_else(fresh_id);
-                match self.commit(&drive, keep, id).await {
+                match self.commit(&drive, &inputs, keep).await {
                     Committed::Yes => {
                         committed.store(true, Ordering::Release);
                         inputs.clear();
@@ -135,6 +123,7 @@ impl Hand {
             }
             match self.next(drive.due).await {
                 Ok(more) => inputs = more,
+                Err(End::Fault(fault)) => return self.faulted(fault, Vec::new()).await,
                 Err(end) => return self.let_go(end, inputs).await,
             }
         }
@@ -151,133 +140,6 @@ impl Hand {
             }
             Stop::Finish => effects.any(|effect| runs(&effect.key)),
             Stop::Now => false,
-        }
-    }
-
-    async fn commit(&mut self, drive: &Drive, keep: bool, id: String) -> Committed {
-        /// Between two looks at an instance that somebody's transaction sits on.
-        const PAUSE: Duration = Duration::from_millis(20);
-        /// So often an instance that nobody here holds is looked at.
-        const LOOKS: u32 = 50;
-        let fence = self.held.as_ref().map(Held::fence);
-        let mut item = CommitItem::of(drive, self.known.instance.version, fence, id);
-        item.keep = keep;
-        if keep {
-            item.due_in_ms = None;
-        } else if !drive.effects.is_empty() {
-            item.due_in_ms = Some(0);
-        }
-        let item = match encode(&item) {
-            Ok(item) => item,
-            Err(error) => return Committed::No(End::Fault(Fault(error.to_string()))),
-        };
-        let mut looks = 0;
-        loop {
-            let asked_at = Instant::now();
-            let result = match self.desk().commits.call(item.clone()).await {
-                Ok(result) => result,
-                Err(error) if self.may_pass(&error) => continue,
-                Err(error) => return Committed::No(End::Failed(error)),
-            };
-            match result.outcome.as_str() {
-                // Without a lease there are no effects.
-                "duplicate" if keep && self.held.is_none() => return Committed::Before,
-                "committed" | "duplicate" => {
-                    measure::committed(self.whose.topology.name);
-                    self.known.instance = drive.instance.clone();
-                    if let Some(version) = result.version {
-                        self.known.instance.version = version;
-                    }
-                    self.attempts = 0;
-                    drive.status.as_str().clone_into(&mut self.status);
-                    self.now_held(keep, result.fence, asked_at);
-                    return Committed::Yes;
-                }
-                "busy" if self.held.is_some() || looks < LOOKS => {
-                    looks += 1;
-                    tokio::time::sleep(PAUSE).await;
-                    if self.held.as_ref().is_some_and(Held::is_lost) {
-                        return Committed::No(End::Lost);
-                    }
-                }
-                "conflict" => {
-                    return match self.reload().await {
-                        Ok(()) => Committed::Anew,
-                        Err(end) => Committed::No(end),
-                    };
-                }
-                "lease_lost" => return Committed::No(End::Lost),
-                "leased" => return Committed::No(End::Leased),
-                _ => {
-                    let Known { instance, .. } = &self.known;
-                    let error = result.refused(&instance.saga, &instance.instance);
-                    return Committed::No(match error {
-                        // Nothing but what it holds can be wrong with it: JSON that the database does not take.
-                        Error::Invalid { reason } if self.held.is_some() => {
-                            End::Fault(Fault(reason))
-                        }
-                        error => End::Failed(error),
-                    });
-                }
-            }
-        }
-    }
-
-    /// While the lease lasts there is hope.
-    pub(super) fn may_pass(&self, error: &Error) -> bool {
-        let passes = error.is_retryable() || error.is_outcome_unknown();
-        passes && self.held.as_ref().is_some_and(|held| !held.is_lost())
-    }
-
-    fn now_held(&mut self, keep: bool, fence: Option<i64>, asked_at: Instant) {
-        if !keep {
-            self.held = None;
-            return;
-        }
-        match (&self.held, fence) {
-            (Some(held), _) => held.renewed(asked_at),
-            (None, Some(fence)) => {
-                let Known { instance, .. } = &self.known;
-                let keeper = &self.whose.desk.keeper;
-                self.held = Some(keeper.hold(&instance.saga, &instance.instance, fence, asked_at));
-            }
-            (None, None) => {}
-        }
-    }
-
-    /// The instance as the database has it.
-    pub(super) async fn reload(&mut self) -> Result<(), End> {
-        let (saga, instance) = (
-            self.known.instance.saga.clone(),
-            self.known.instance.instance.clone(),
-        );
-        let loaded = loop {
-            match self.desk().storage.load(&saga, &instance).await {
-                Ok(loaded) => break loaded,
-                Err(error) if self.may_pass(&error) => {
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                }
-                Err(error) => return Err(End::Failed(error)),
-            }
-        };
-        let Some(loaded) = loaded else {
-            return Err(End::Failed(Error::NotFound { saga, instance }));
-        };
-        // A migrated instance is another topology's business; the lease goes on with whoever claims it next.
-        if loaded.topology_version != self.whose.topology.version {
-            return Err(End::Lost);
-        }
-        self.status.clone_from(&loaded.status);
-        match Known::of(&loaded) {
-            Ok(known) if known.instance.version >= self.known.instance.version => {
-                self.known = known;
-                Ok(())
-            }
-            Ok(_) => Ok(()),
-            Err(fault) => {
-                self.known.instance.version = loaded.version;
-                Err(End::Fault(fault))
-            }
         }
     }
 

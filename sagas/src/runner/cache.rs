@@ -68,10 +68,7 @@ mod tests {
     use crate::history::Instance;
 
     fn known(name: &str) -> Known {
-        Known {
-            instance: Instance::new("s", name),
-            clock: Clock::own(),
-        }
+        Known::new(Instance::new("s", name), Clock::own())
     }
 
     #[test]

@@ -112,7 +112,7 @@ impl Core {
             planned.status.as_str(),
             0,
         );
-        self.work(hand, Vec::new(), None).await?;
+        self.work(hand, Vec::new()).await?;
         Ok(true)
     }
 
@@ -131,17 +131,12 @@ impl Core {
     }
 
     /// Works in a task of its own, so that a caller who goes away leaves nothing half-done.
-    async fn work(
-        &self,
-        hand: Hand,
-        inputs: Vec<Input>,
-        id: Option<String>,
-    ) -> Result<(End, bool)> {
+    async fn work(&self, hand: Hand, inputs: Vec<Input>) -> Result<(End, bool)> {
         let (tell, told) = oneshot::channel();
         let cache = self.cache.clone();
         self.desk.spawn(async move {
             let committed = AtomicBool::new(false);
-            let end = hand.work(inputs, id, &committed).await;
+            let end = hand.work(inputs, &committed).await;
             if let End::Rest(known, status) = &end
                 && !status.is_ended()
             {
@@ -181,8 +176,11 @@ impl Core {
             answer: answer.answer.clone(),
             id: answer.id.clone(),
         };
-        let id = answer.id.as_ref().map(|id| format!("answer:{id}"));
-        match self.work(self.hand(known), vec![input], id).await? {
+        match self.work(self.hand(known), vec![input]).await? {
+            (End::Duplicate(known), _) => {
+                self.cache.put(*known);
+                Ok(Delivery::Duplicate)
+            }
             (End::Rest(..), _) | (_, true) => Ok(Delivery::Driven),
             (End::Failed(error), _) if !error.is_retryable() => Err(error),
             (_, false) => self.record(instance, step, &answer).await,
@@ -195,7 +193,7 @@ impl Core {
         let Some(known) = self.known(instance).await? else {
             return Ok(());
         };
-        match self.work(self.hand(known), Vec::new(), None).await? {
+        match self.work(self.hand(known), Vec::new()).await? {
             (End::Failed(error), _) => Err(error),
             (End::Fault(fault), _) => Err(Error::Unreadable {
                 saga: self.topology.name.to_owned(),

@@ -157,7 +157,7 @@ impl Claiming {
                             claimed.status,
                             claimed.attempts,
                         );
-                        Some(hand.work(Vec::new(), None, &AtomicBool::new(false)).await)
+                        Some(hand.work(Vec::new(), &AtomicBool::new(false)).await)
                     }
                     Err(fault) => Trouble::of(&desk, &claimed)
                         .note(&fault.0, &held)

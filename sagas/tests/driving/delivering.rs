@@ -138,6 +138,35 @@ async fn answers_of_one_id_count_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_id_is_known_again_whichever_way_the_answer_came() {
+    let f = fixture().await;
+    let (one, two) = (f.runner::<Waiting>(), f.runner::<Waiting>());
+    one.start("1", 60_000).await.unwrap();
+    let answer = || Answer::failure("sold out").id("message-1");
+    let first = one.deliver_answer("1", "answer", answer()).await.unwrap();
+    assert_eq!(first, Delivery::Driven);
+    assert_eq!(one.status("1").await.unwrap(), SagaStatus::Compensated);
+    for runner in [&one, &two] {
+        let again = runner.deliver_answer("1", "answer", answer()).await;
+        assert_eq!(again.unwrap(), Delivery::Duplicate);
+    }
+
+    one.start("2", 60_000).await.unwrap();
+    let sql = r#"SELECT outcome FROM mire.saga_deliver(ARRAY['{"saga": "waiting", "instance": "2",
+        "step": "first", "ok": false, "error": "late", "id": "message-2"}']::jsonb[])"#;
+    f.session().await.query_one(sql, &[]).await.unwrap();
+    let known = Answer::failure("late").id("message-2");
+    for runner in [&two, &one] {
+        let again = runner.deliver_answer("2", "first", known.clone()).await;
+        assert_eq!(again.unwrap(), Delivery::Duplicate);
+    }
+    let answer = Answer::response(seat(1)).unwrap().id("message-3");
+    one.deliver_answer("2", "answer", answer).await.unwrap();
+    assert_eq!(one.status("2").await.unwrap(), SagaStatus::Completed);
+    assert_eq!(two.step_states("2").await.unwrap().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_failure_from_outside_turns_the_instance_back() {
     let f = fixture().await;
     let runner = f.runner::<Waiting>();
