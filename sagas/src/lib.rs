@@ -1,6 +1,4 @@
 #![doc = include_str!("../README.md")]
-// The parts are joined one after the other.
-#![allow(dead_code, unused_imports)]
 
 mod answer;
 mod arity;

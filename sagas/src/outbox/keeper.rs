@@ -25,10 +25,6 @@ impl InHand {
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.map().is_empty()
-    }
-
     fn map(&self) -> MutexGuard<'_, HashMap<i64, i64>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

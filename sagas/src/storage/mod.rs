@@ -18,7 +18,7 @@ pub(crate) use items::{
     fresh_id, millis,
 };
 pub(crate) use operate::{HistoryRow, ListedRow};
-pub(crate) use outbox::{ClaimedMessage, ClaimedMessages};
+pub(crate) use outbox::ClaimedMessage;
 pub(crate) use rows::{Claimed, Claims, ItemResult, StoredEvent};
 
 /// The database's side of sagas.

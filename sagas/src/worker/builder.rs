@@ -253,7 +253,7 @@ impl SagaWorkerBuilder {
                 });
             }
         }
-        if known.is_empty() && self.starters.is_empty() {
+        if known.is_empty() {
             return Err(Error::Config {
                 reason: "a worker needs sagas".into(),
             });

@@ -60,6 +60,22 @@ async fn what_a_killed_worker_had_in_hand_is_done_again_with_the_same_key() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_effect_may_run_for_much_longer_than_a_lease_lasts() {
+    let f = fixture().await;
+    let ttl = Duration::from_millis(600);
+    let mut workers = Vec::new();
+    for _ in 0..2 {
+        workers.push(f.worker::<Chain>().ttl(ttl).spawn().await.unwrap());
+    }
+    let runner = started(&f, "1", slow(3_000)).await;
+    ends_once(&f, &runner, "1").await;
+    assert!(f.world.keys().iter().all(|key| f.world.calls(key) == 1));
+    for worker in workers {
+        worker.shutdown().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_stalls_past_its_lease_cannot_commit() {
     let f = fixture().await;
     let jobs = Jobs {
