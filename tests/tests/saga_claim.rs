@@ -225,7 +225,7 @@ fn two_claimers_never_have_one_instance() {
                         .wrapping_add(1_442_695_040_888_963_407);
                     let stalls = claimer < 2 && round >> 60 == 0;
                     let (claimed, _) =
-                        claim(&mut client, &name, 3, if stalls { "20 ms" } else { "3 s" });
+                        claim(&mut client, &name, 3, if stalls { "20 ms" } else { "20 s" });
                     for one in claimed {
                         ledger.claims.fetch_add(1, Ordering::Relaxed);
                         if !stalls {
@@ -244,37 +244,37 @@ fn two_claimers_never_have_one_instance() {
                         } else {
                             std::thread::sleep(std::time::Duration::from_millis(40));
                         }
-                        let mut transaction = client.transaction().unwrap();
-                        let item = change(
-                            &one.instance,
-                            one.version,
-                            Some(one.fence),
-                            &json!({"due_in_ms": 0}),
-                        );
                         // Before the commit: afterwards another may have it.
                         if !stalls {
                             ledger.driven.lock().unwrap().remove(&one.instance);
                         }
-                        let outcome = commit(&mut transaction, &[item]).remove(0);
-                        match outcome.outcome.as_str() {
-                            "committed" => {
-                                transaction
-                                    .execute(
-                                        "INSERT INTO log VALUES ($1, $2, $3)",
-                                        &[&one.instance, &outcome.version, &one.fence],
-                                    )
-                                    .unwrap();
-                                transaction.commit().unwrap();
+                        let mut version = one.version;
+                        loop {
+                            let mut transaction = client.transaction().unwrap();
+                            let again = json!({"due_in_ms": 0});
+                            let item = change(&one.instance, version, Some(one.fence), &again);
+                            let outcome = commit(&mut transaction, &[item]).remove(0);
+                            match outcome.outcome.as_str() {
+                                "committed" => {
+                                    let log = "INSERT INTO log VALUES ($1, $2, $3)";
+                                    transaction
+                                        .execute(
+                                            log,
+                                            &[&one.instance, &outcome.version, &one.fence],
+                                        )
+                                        .unwrap();
+                                    transaction.commit().unwrap();
+                                    break;
+                                }
+                                // An answer came between: go on from there under the same fence.
+                                "conflict" => version = outcome.version.unwrap(),
+                                "busy" => {}
+                                "lease_lost" => {
+                                    ledger.lost.fetch_add(1, Ordering::Relaxed);
+                                    break;
+                                }
+                                other => panic!("{other}: {outcome:?}"),
                             }
-                            "conflict" | "busy" => {
-                                // An answer came between: load and go on under the same fence, or leave it to the next.
-                                drop(transaction);
-                            }
-                            "lease_lost" => {
-                                ledger.lost.fetch_add(1, Ordering::Relaxed);
-                                drop(transaction);
-                            }
-                            other => panic!("{other}: {outcome:?}"),
                         }
                     }
                 }
@@ -320,5 +320,5 @@ fn two_claimers_never_have_one_instance() {
         ledger.claims.load(Ordering::Relaxed),
         ledger.lost.load(Ordering::Relaxed)
     );
-    assert!(committed > 100 && ledger.lost.load(Ordering::Relaxed) > 0);
+    assert!(committed > 30 && ledger.lost.load(Ordering::Relaxed) > 0);
 }
