@@ -40,6 +40,12 @@ impl EffectError {
     }
 }
 
+/// An error as a history can take it: not too long, and without what JSON in the database cannot hold.
+pub(crate) fn brief(text: &str) -> String {
+    const MOST: usize = 4000;
+    text.chars().filter(|c| *c != '\0').take(MOST).collect()
+}
+
 impl fmt::Display for EffectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)

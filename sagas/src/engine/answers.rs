@@ -6,9 +6,9 @@ use serde_json::Value;
 
 use super::Input;
 use super::drive::{Part, Run};
-use crate::effect::EffectError;
+use crate::effect::{EffectError, brief};
 use crate::engine::calls::guarded;
-use crate::history::{Fact, Instance};
+use crate::history::{Fact, Instance, Signalled};
 use crate::topology::{Fault, Refusal, Response, SignalAction, StepNo};
 
 impl Run<'_> {
@@ -27,7 +27,13 @@ impl Run<'_> {
                 };
                 match result {
                     Ok(response) => {
-                        self.answer(part, Some(*activation), *request, Ok(response), None)
+                        let answer = Ok(response);
+                        let taken = self.answer(part, Some(*activation), *request, answer, None);
+                        if taken.is_err() {
+                            // What cannot be understood is kept as it came: the effect is not to run again for it.
+                            self.record_answer(part, Some(*activation), *request, answer, None);
+                        }
+                        taken
                     }
                     Err(error) => {
                         self.attempt_failed(part, *activation, *request, error);
@@ -62,6 +68,12 @@ impl Run<'_> {
         answer: Result<&Response, &str>,
         id: Option<String>,
     ) -> Result<(), Fault> {
+        if id
+            .as_ref()
+            .is_some_and(|id| self.instance.answers.contains(id))
+        {
+            return Ok(());
+        }
         let alone = self.action(part).is_some_and(|action| !action.many)
             && self.waits_for(part, activation, request)
             && self.open_requests(part).count() == 1
@@ -71,30 +83,40 @@ impl Run<'_> {
                 Ok(response) => match self.respond(part, response)? {
                     Ok(output) => {
                         let output = self.join(part, vec![output]);
-                        self.complete(part, output);
+                        self.complete(part, output, id);
                     }
-                    Err(error) => self.fail(part, error, true),
+                    Err(error) => self.fail(part, &error, true, id),
                 },
-                Err(error) => self.fail(part, error.to_owned(), true),
+                Err(error) => self.fail(part, error, true, id),
             }
             return Ok(());
         }
-        let known = self.progress_answered(part, activation, request);
-        if !known {
-            let response = answer.ok();
-            self.record(Fact::Answered {
-                step: self.name(part.step),
-                undo: part.undo,
-                activation,
-                request,
-                ok: answer.is_ok(),
-                kind: response.and_then(|response| response.kind.clone()),
-                data: response.map_or(Value::Null, |response| response.data.clone()),
-                error: answer.err().map(str::to_owned),
-                id,
-            });
+        if !self.progress_answered(part, activation, request, answer.is_ok()) {
+            self.record_answer(part, activation, request, answer, id);
         }
         Ok(())
+    }
+
+    fn record_answer(
+        &mut self,
+        part: Part,
+        activation: Option<u32>,
+        request: u32,
+        answer: Result<&Response, &str>,
+        id: Option<String>,
+    ) {
+        let response = answer.ok();
+        self.record(Fact::Answered {
+            step: self.name(part.step),
+            undo: part.undo,
+            activation,
+            request,
+            ok: answer.is_ok(),
+            kind: response.and_then(|response| response.kind.clone()),
+            data: response.map_or(Value::Null, |response| response.data.clone()),
+            error: answer.err().map(brief),
+            id,
+        });
     }
 
     fn waits_for(&self, part: Part, activation: Option<u32>, request: u32) -> bool {
@@ -112,8 +134,14 @@ impl Run<'_> {
         })
     }
 
-    /// Answered before: a retry of an effect whose first result did arrive.
-    fn progress_answered(&self, part: Part, activation: Option<u32>, request: u32) -> bool {
+    /// Answered before: a retry of an effect whose first result did arrive. A success after a refusal is news.
+    fn progress_answered(
+        &self,
+        part: Part,
+        activation: Option<u32>,
+        request: u32,
+        ok: bool,
+    ) -> bool {
         let progress = self
             .instance
             .progress(&self.step(part.step).name, part.undo);
@@ -124,7 +152,8 @@ impl Run<'_> {
                     || current
                         .requests
                         .get(request as usize)
-                        .is_some_and(|asked| asked.answer.is_some()))
+                        .and_then(|asked| asked.answer.as_ref())
+                        .is_some_and(|answer| answer.ok || !ok))
         })
     }
 
@@ -147,7 +176,7 @@ impl Run<'_> {
                 activation,
                 request,
                 attempt,
-                error: error.to_string(),
+                error: brief(error.message()),
                 retry_ms: millis(wait),
             }),
             // The others of its requests settle first: what they did has to be known.
@@ -159,10 +188,10 @@ impl Run<'_> {
                 ok: false,
                 kind: None,
                 data: Value::Null,
-                error: Some(error.to_string()),
+                error: Some(brief(error.message())),
                 id: None,
             }),
-            None => self.fail(part, error.to_string(), false),
+            None => self.fail(part, error.message(), false, None),
         }
     }
 
@@ -172,9 +201,9 @@ impl Run<'_> {
         let Some(progress) = self.instance.progress(&name, part.undo) else {
             return Ok(());
         };
-        if part.undo && progress.is_given_up() && progress.late.is_some() {
+        if part.undo && progress.is_given_up() && progress.late.is_some() && self.succeeded(part)? {
             // It did happen after all.
-            self.complete(part, Value::Null);
+            self.complete(part, Value::Null, None);
             return Ok(());
         }
         if progress.skip && (progress.is_active() || part.undo && progress.is_given_up()) {
@@ -219,12 +248,12 @@ impl Run<'_> {
             // What the others do in this process has to be known before anything is undone.
             && !self.open_requests(part).any(|(_, outbox)| !outbox)
         {
-            self.fail(part, error, false);
+            self.fail(part, &error, false, None);
             return Ok(());
         }
         if outputs.len() == activation.requests.len() {
             let output = self.join(part, outputs);
-            self.complete(part, output);
+            self.complete(part, output, None);
         } else if activation
             .deadline()
             .is_some_and(|deadline| deadline <= self.now)
@@ -238,6 +267,28 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// Whether every request of a part has a good answer.
+    fn succeeded(&self, part: Part) -> Result<bool, Fault> {
+        let name = &self.step(part.step).name;
+        let progress = self.instance.progress(name, part.undo);
+        let Some(activation) = progress.and_then(|progress| progress.activation.as_ref()) else {
+            return Ok(false);
+        };
+        for asked in &activation.requests {
+            let Some(answer) = asked.answer.as_ref().filter(|answer| answer.ok) else {
+                return Ok(false);
+            };
+            let response = Response {
+                kind: answer.kind.clone(),
+                data: answer.data.clone(),
+            };
+            if self.respond(part, &response)?.is_err() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// What a part whose requests gave these outputs comes to.
     pub(super) fn join(&self, part: Part, mut outputs: Vec<Value>) -> Value {
         if self.action(part).is_some_and(|action| action.many) {
@@ -249,6 +300,14 @@ impl Run<'_> {
 
     /// The signal that answers a step, if it has come (after the given fact).
     pub(super) fn routed_signal(&self, step: StepNo, after: Option<u64>) -> Option<Response> {
+        self.signal_to(step, after).map(|s| Response {
+            kind: Some(s.signal.clone()),
+            data: s.data.clone(),
+        })
+    }
+
+    /// The first signal (after the given fact) that is routed to a step.
+    pub(super) fn signal_to(&self, step: StepNo, after: Option<u64>) -> Option<&Signalled> {
         let routed = |name: &str| {
             let mut signals = self.topology.signals.iter();
             signals.any(|s| s.name == name && s.does == SignalAction::RoutesTo(step))
@@ -257,10 +316,6 @@ impl Run<'_> {
         signals
             .iter()
             .find(|s| routed(&s.signal) && after.is_none_or(|after| s.order > after))
-            .map(|s| Response {
-                kind: Some(s.signal.clone()),
-                data: s.data.clone(),
-            })
     }
 
     /// The output that an answer means, or why the step failed.
@@ -282,22 +337,25 @@ impl Run<'_> {
         }
     }
 
-    pub(super) fn complete(&mut self, part: Part, output: Value) {
+    /// `id`: of the answer that is just being handled.
+    pub(super) fn complete(&mut self, part: Part, output: Value, id: Option<String>) {
         self.close(part, true);
         self.record(Fact::Completed {
             step: self.name(part.step),
             undo: part.undo,
             output,
+            id,
         });
     }
 
-    /// `answered`: by the answer that is just being handled, which is not among the recorded ones.
-    fn fail(&mut self, part: Part, error: String, answered: bool) {
+    /// `answered`: by the answer that is just being handled (`id`), which is not among the recorded ones.
+    fn fail(&mut self, part: Part, error: &str, answered: bool, id: Option<String>) {
         self.close(part, answered);
         self.record(Fact::Failed {
             step: self.name(part.step),
             undo: part.undo,
-            error,
+            error: brief(error),
+            id,
         });
     }
 }

@@ -63,14 +63,14 @@ impl Run<'_> {
             .map_err(|fault| self.blame(part, "decide", &fault))?;
         let (requests, timeout) = match decision {
             Decision::Value(value) => {
-                self.complete(part, value);
+                self.complete(part, value, None);
                 return Ok(());
             }
             Decision::Emit { requests, timeout } => (requests, timeout.or(action.timeout)),
         };
         if requests.is_empty() {
             let output = self.join(part, Vec::new());
-            self.complete(part, output);
+            self.complete(part, output, None);
             return Ok(());
         }
         if requests.len() > 1 && !action.many {

@@ -13,7 +13,11 @@ impl Run<'_> {
         let cause = self.instance.cause.clone();
         for step in self.latest_first() {
             if self.may_undo(step)? {
-                self.undo(step, cause.as_ref())?;
+                let late = Cause::LateAnswer {
+                    step: self.name(step),
+                };
+                let again = self.status(Part { step, undo: true }) == StepStatus::Completed;
+                self.undo(step, if again { Some(&late) } else { cause.as_ref() })?;
             }
         }
         if self.facts.len() > before || self.is_any_active() {
@@ -182,10 +186,8 @@ impl Run<'_> {
             return Ok(None);
         }
         let undone = self.instance.undos.get(name);
-        let signals = self.instance.signals.iter().map(|signal| signal.order);
-        let late = progress
-            .late
-            .or_else(|| signals.max().filter(|_| progress.is_given_up()));
+        let signal = self.signal_to(step, Some(progress.order));
+        let late = progress.late.or(signal.map(|signal| signal.order));
         Ok(late.filter(|late| undone.is_none_or(|undone| undone.order < *late)))
     }
 

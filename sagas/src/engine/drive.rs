@@ -64,8 +64,15 @@ pub(crate) fn drive(
 
 impl Run<'_> {
     fn all(&mut self, inputs: &[Input]) -> Result<(), Fault> {
+        let mut fault = None;
         for input in inputs {
-            self.input(input)?;
+            // One that is broken keeps none of the others from being taken in.
+            if let Err(broken) = self.input(input) {
+                fault.get_or_insert(broken);
+            }
+        }
+        if let Some(fault) = fault {
+            return Err(fault);
         }
         let mut rounds = (self.topology.steps.len() + 1) * ROUNDS_A_STEP;
         while self.instance.parked.is_none() && self.round()? {

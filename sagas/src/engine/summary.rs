@@ -7,6 +7,9 @@ use super::{Drive, Status};
 use crate::history::{Instance, Outcome};
 use crate::topology::Fault;
 
+/// What takes longer is looked at then, and waits on: the database knows no later time.
+const LONGEST: Duration = Duration::from_secs(90 * 365 * 24 * 60 * 60);
+
 impl Run<'_> {
     pub(super) fn finish(self) -> Result<Drive, Fault> {
         let mut effects = Vec::new();
@@ -59,7 +62,8 @@ impl Run<'_> {
         let now = self.now;
         Ok(Drive {
             due: due.map(|at| {
-                Duration::from_micros(u64::try_from(at.saturating_sub(now)).unwrap_or_default())
+                let due = u64::try_from(at.saturating_sub(now)).unwrap_or_default();
+                Duration::from_micros(due).min(LONGEST)
             }),
             status: status(&self.instance, steps.is_empty()),
             error: error(&self.instance),

@@ -67,12 +67,18 @@ pub(crate) enum Fact {
         undo: bool,
         #[serde(default, skip_serializing_if = "Value::is_null")]
         output: Value,
+        /// Of the answer that completed it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        id: Option<String>,
     },
     Failed {
         step: String,
         #[serde(default, skip_serializing_if = "is_false")]
         undo: bool,
         error: String,
+        /// Of the answer that failed it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        id: Option<String>,
     },
     TimedOut {
         step: String,

@@ -1,7 +1,7 @@
 //! [`Instance`]: what the facts of one instance add up to. A pure fold that knows no topology: it reads histories of
 //! every version, and the same facts give the same instance wherever they come from.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -213,6 +213,8 @@ pub(crate) struct Instance {
     /// Steps in the order of their completion.
     pub(crate) completed: Vec<String>,
     pub(crate) signals: Vec<Signalled>,
+    /// Ids of answers: each counts once.
+    pub(crate) answers: BTreeSet<String>,
     /// Asked for and not begun.
     pub(crate) turn_back: Option<Cause>,
     /// Why it is compensating, or has.
@@ -239,6 +241,7 @@ impl Instance {
             undos: BTreeMap::new(),
             completed: Vec::new(),
             signals: Vec::new(),
+            answers: BTreeSet::new(),
             turn_back: None,
             cause: None,
             outcome: None,
@@ -328,8 +331,11 @@ impl Instance {
                 kind,
                 data,
                 error,
-                id: _,
+                id,
             } => {
+                if !self.is_new(id.as_ref()) {
+                    return;
+                }
                 let answer = Answer {
                     activation: *activation,
                     request: *request,
@@ -359,7 +365,13 @@ impl Instance {
                     asked.retry_at = at.saturating_add(wait.saturating_mul(1000));
                 }
             }
-            Fact::Completed { step, undo, output } => {
+            Fact::Completed {
+                step,
+                undo,
+                output,
+                id,
+            } => {
+                self.is_new(id.as_ref());
                 self.end_step(step, *undo, StepStatus::Completed, None);
                 self.progress_mut(step, *undo).output = Some(output.clone());
                 if *undo {
@@ -368,7 +380,13 @@ impl Instance {
                     self.completed.push(step.clone());
                 }
             }
-            Fact::Failed { step, undo, error } => {
+            Fact::Failed {
+                step,
+                undo,
+                error,
+                id,
+            } => {
+                self.is_new(id.as_ref());
                 self.end_step(step, *undo, StepStatus::Failed, Some(error));
             }
             Fact::TimedOut { step, undo } => {
@@ -400,8 +418,15 @@ impl Instance {
                 self.turn_back.get_or_insert(Cause::Cancelled { reason });
             }
             Fact::CompensationRequested { reason, by: _ } => {
-                let reason = reason.clone();
-                self.turn_back.get_or_insert(Cause::Forced { reason });
+                let forced = Cause::Forced {
+                    reason: reason.clone(),
+                };
+                // What was asked of one that has ended otherwise has come to nothing.
+                if self.outcome.is_some() {
+                    self.turn_back = Some(forced);
+                } else {
+                    self.turn_back.get_or_insert(forced);
+                }
             }
             Fact::RetryRequested { step, by: _ } => self.retry(step.as_deref()),
             Fact::SkipRequested { step, by: _ } => self.skip(step),
@@ -409,6 +434,11 @@ impl Instance {
             Fact::Resumed { by: _ } => self.parked = None,
             Fact::Migrated { .. } => {}
         }
+    }
+
+    /// Remembers an answer's id; false when it was known. An answer without one is always new.
+    fn is_new(&mut self, id: Option<&String>) -> bool {
+        id.is_none_or(|id| self.answers.insert(id.clone()))
     }
 
     /// Nobody needs an operator any more once no undo stands failed.

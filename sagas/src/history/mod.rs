@@ -6,5 +6,5 @@ mod words;
 
 pub use fact::{Cause, Outcome};
 pub(crate) use fact::{Fact, Parent, RecordedRequest};
-pub(crate) use instance::{Instance, Progress};
+pub(crate) use instance::{Instance, Progress, Signalled};
 pub use instance::{StepStatus, UndoStatus};

@@ -69,7 +69,9 @@ impl fmt::Display for Fact {
                 of(undo)
             ),
             Self::Completed { step, undo, .. } => write!(f, "{}{step} completed", of(undo)),
-            Self::Failed { step, undo, error } => {
+            Self::Failed {
+                step, undo, error, ..
+            } => {
                 write!(f, "{}{step} failed: {error}", of(undo))
             }
             Self::TimedOut { step, undo } => write!(f, "{}{step} timed out", of(undo)),

@@ -231,7 +231,7 @@ fn an_operator_can_have_a_completed_saga_undone() {
     s.cancel("too late");
     assert_eq!(s.status(), "completed");
     s.compensate("fraud");
-    assert_eq!(s.undo_status("a"), UndoStatus::None, "cancel came first");
+    assert_eq!(s.undo_status("a"), UndoStatus::Done);
 }
 
 #[test]

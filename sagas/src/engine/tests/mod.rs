@@ -4,3 +4,4 @@ mod any_graph;
 mod backward;
 mod forward;
 mod kit;
+mod odd_times;
