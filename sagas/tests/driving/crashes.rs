@@ -52,7 +52,7 @@ async fn what_a_killed_worker_had_in_hand_is_done_again_with_the_same_key() {
     eventually(async || f.world.calls("chain/1/b/1/0") == 2).await;
     let took = killed.elapsed();
     println!("another worker took over after {took:?}, with a ttl of {TTL:?}");
-    assert!(took < TTL * 3);
+    assert!(took < TTL * 10);
     ends_once(&f, &runner, "1").await;
     assert_eq!(f.world.calls("chain/1/a/1/0"), 1);
     assert_eq!(f.world.calls("chain/1/b/1/0"), 2);
@@ -150,7 +150,7 @@ async fn a_worker_that_leaves_finishes_what_runs_and_hands_the_rest_over() {
     let begun = Instant::now();
     ends_once(&f, &runner, "1").await;
     println!("handed over within {:?}", begun.elapsed());
-    assert!(begun.elapsed() < Duration::from_secs(3));
+    assert!(begun.elapsed() < Duration::from_secs(10));
     assert!(f.world.keys().iter().all(|key| f.world.calls(key) == 1));
     two.shutdown().await;
 }
@@ -160,12 +160,12 @@ async fn when_the_grace_is_over_effects_are_dropped_and_begun_anew_elsewhere() {
     let f = fixture().await;
     let grace = Duration::from_millis(300);
     let one = f.worker::<Chain>().grace(grace).spawn().await.unwrap();
-    let runner = started(&f, "1", slow(2_000)).await;
+    let runner = started(&f, "1", slow(6_000)).await;
     eventually(async || f.world.calls("chain/1/b/1/0") == 1).await;
     let begun = Instant::now();
     one.shutdown().await;
     println!("left within {:?}", begun.elapsed());
-    assert!(begun.elapsed() < Duration::from_millis(1_500));
+    assert!(begun.elapsed() < Duration::from_secs(5));
     let leased = "SELECT count(*) FROM mire.sagas WHERE lease_expires_at > clock_timestamp()";
     assert_eq!(f.number(leased).await, 0);
     let two = f.worker::<Chain>().spawn().await.unwrap();

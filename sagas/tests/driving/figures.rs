@@ -31,9 +31,13 @@ struct Counts {
 
 const CALLS: &str = "SELECT coalesce(sum(calls), 0)::int8 FROM pg_stat_statements
     WHERE toplevel AND query ~ 'mire\\.'";
-const BY_FUNCTION: &str = "SELECT coalesce(string_agg(format('%s %s', calls, name), ', ' ORDER BY calls DESC), '')
-    FROM (SELECT substring(query FROM 'mire\\.([a-z_]+)') AS name, sum(calls) AS calls FROM pg_stat_statements
-           WHERE toplevel AND query ~ 'mire\\.' GROUP BY 1) AS s";
+const BY_FUNCTION: &str = "
+    SELECT coalesce(string_agg(format('%s %s in %s ms', calls, name, ms), ', ' ORDER BY calls DESC), '')
+      FROM (SELECT substring(query FROM 'mire\\.([a-z_]+)') AS name, sum(calls) AS calls,
+                   round(sum(total_exec_time)::numeric, 1) AS ms
+              FROM pg_stat_statements
+             WHERE toplevel AND query ~ 'mire\\.'
+             GROUP BY 1) AS s";
 
 impl Counted {
     async fn new() -> Self {
@@ -254,16 +258,18 @@ async fn ten_thousand_waiting_instances_cost_an_idle_worker_next_to_nothing() {
     let c = Counted::new().await;
     let runner = c.runner::<Waiting>();
     let begun = Instant::now();
-    for page in 0..20 {
-        let names = (0..500).map(|n| Start::new(format!("{page}-{n}"), 3_600_000_u64));
-        for started in runner.start_batch(names).await {
-            started.unwrap();
-        }
-    }
-    println!(
-        "10,000 instances with an effect each, up to their waiting: {:?}",
-        begun.elapsed()
-    );
+    let counts = c
+        .count(async {
+            for page in 0..20 {
+                let names = (0..500).map(|n| Start::new(format!("{page}-{n}"), 3_600_000_u64));
+                for started in runner.start_batch(names).await {
+                    started.unwrap();
+                }
+            }
+        })
+        .await;
+    let took = begun.elapsed();
+    println!("10,000 instances with an effect each, up to their waiting: {took:?}, {counts:?}");
     let worker = c.worker::<Waiting>().spawn().await.unwrap();
     tokio::time::sleep(Duration::from_secs(3)).await;
     let cpu = cpu_time();

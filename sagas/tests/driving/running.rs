@@ -64,7 +64,7 @@ async fn a_worker_takes_what_others_have_started_to_its_end() {
         SagaStatus::Completed
     );
     println!("a worker ended it within {:?}", begun.elapsed());
-    assert!(begun.elapsed() < Duration::from_secs(2));
+    assert!(begun.elapsed() < Duration::from_secs(10));
     worker.shutdown().await;
     assert_eq!(f.world.keys().len(), 4);
     assert_eq!(f.leaks().await, [""; 0]);
@@ -115,7 +115,7 @@ async fn a_refused_effect_turns_the_instance_back() {
 async fn independent_effects_run_at_the_same_time() {
     let f = fixture().await;
     let slow = Job {
-        ms: 300,
+        ms: 1_000,
         ..Job::default()
     };
     let jobs = Jobs {
@@ -127,9 +127,9 @@ async fn independent_effects_run_at_the_same_time() {
     let begun = Instant::now();
     runner.start("1", jobs.clone()).await.unwrap();
     let took = begun.elapsed();
-    println!("two effects of 300 ms in a runner took {took:?}");
+    println!("two effects of a second in a runner took {took:?}");
     assert_eq!(runner.status("1").await.unwrap(), SagaStatus::Completed);
-    assert!(took < Duration::from_millis(550), "{took:?}");
+    assert!(took < Duration::from_millis(1_900), "{took:?}");
 
     let worker = f.worker::<Pair>().spawn().await.unwrap();
     let mut tx = f.store.begin().await.unwrap();
@@ -144,8 +144,8 @@ async fn independent_effects_run_at_the_same_time() {
         assert_eq!(ended.unwrap(), SagaStatus::Completed);
     }
     let took = begun.elapsed();
-    println!("forty effects of 300 ms, of twenty instances, in a worker took {took:?}");
-    assert!(took < Duration::from_millis(1500), "{took:?}");
+    println!("forty effects of a second, of twenty instances, in a worker took {took:?}");
+    assert!(took < Duration::from_secs(8), "{took:?}");
     worker.shutdown().await;
 }
 
