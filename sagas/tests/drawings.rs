@@ -1,4 +1,4 @@
-//! Drawings and descriptions, as agreed on in `tests/golden`. `MIRE_UPDATE_GOLDEN=1` writes them anew; the diff is then
+//! Drawings, descriptions and histories, as agreed on in `tests/golden`. `MIRE_UPDATE_GOLDEN=1` writes them anew; the diff is then
 //! for a reviewer to judge.
 #![allow(clippy::unwrap_used)]
 
@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use mire_client::EventData;
 use mire_sagas::{
-    Cause, Emit, Output, Req, Saga, SagaBuilder, SagaTopology, Start, State, StepStates,
-    StepStatus, UndoStatus, child, comp, for_each, task,
+    Cause, Emit, Output, Req, Saga, SagaBuilder, SagaTopology, Simulation, Start, State,
+    StepStates, StepStatus, UndoStatus, child, comp, for_each, task,
 };
 use serde::{Deserialize, Serialize};
 
@@ -192,6 +192,40 @@ fn an_instance_is_drawn_in_colour() {
         "travel_instance.mmd",
         &travel().mermaid_instance(&StepStates::from(states)),
     );
+}
+
+/// A trip without a database; every effect succeeds.
+fn trip(cents: i64) -> Simulation {
+    let trip = Trip {
+        id: "t1".into(),
+        cents,
+        tours: vec!["castle".into(), "harbour".into()],
+    };
+    let mut trip = travel()
+        .simulate(Start::new("t1", trip))
+        .effect(|r: HoldFlight| Ok(FlightHeld { id: r.id }))
+        .effect(|r: HoldHotel| Ok(HotelHeld { id: r.id }))
+        .effect(|r: BookTour| Ok(TourBooked { id: r.id }))
+        .effect(|_: FreeFlight| Ok(()));
+    trip.run();
+    trip
+}
+
+#[test]
+fn a_trip_that_comes_about_has_this_history() {
+    let mut trip = trip(5_000);
+    trip.advance(Duration::from_secs(2))
+        .signal(Paid { id: "p1".into() });
+    assert_golden("travel_completes.txt", &trip.history());
+}
+
+#[test]
+fn a_trip_that_is_not_paid_in_time_has_this_history() {
+    let mut trip = trip(5_000);
+    trip.advance(Duration::from_secs(600))
+        .answer("pay", Paid { id: "late".into() })
+        .answer_undo_raw("pay", serde_json::json!(null));
+    assert_golden("travel_compensates.txt", &trip.history());
 }
 
 #[test]
