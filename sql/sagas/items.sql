@@ -154,6 +154,17 @@ BEGIN
 END
 $$;
 
+-- keys_fault: a list of keys that holds anything but strings. Any number of them: what could be sent can be taken back.
+CREATE FUNCTION mire_internal.keys_fault(field text, list jsonb)
+RETURNS text LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
+BEGIN
+  IF coalesce(list, 'null') NOT IN ('null', '[]') AND list @? 'strict $[*] ? (@.type() != "string")' THEN
+    RETURN format('%s holds something that is no string', field);
+  END IF;
+  RETURN NULL;
+END
+$$;
+
 CREATE FUNCTION mire_internal.strings_of(list jsonb)
 RETURNS text[] LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
 BEGIN
@@ -253,8 +264,8 @@ BEGIN
         '{facts,steps,outbox,withdraw,settled}', '{}'),
       mire_internal.required_fault(item, '{saga,instance,version,facts,status}'),
       mire_internal.change_fault(item),
-      mire_internal.strings_fault('withdraw', item -> 'withdraw'),
-      mire_internal.strings_fault('settled', item -> 'settled'));
+      mire_internal.keys_fault('withdraw', item -> 'withdraw'),
+      mire_internal.keys_fault('settled', item -> 'settled'));
   END IF;
   IF change.fault IS NOT NULL THEN
     RETURN change;

@@ -36,9 +36,10 @@ END
 $$;
 COMMENT ON FUNCTION mire.outbox_ack(jsonb[]) IS
 'What became of claimed messages. An item: {"message_no", "fence", "outcome": "sent", "retry" or "dead", "delay_ms"? (of a retry; '
-'else from 1 second on, doubling up to 5 minutes), "error"?, "response"?: {"ok"?, "type"?, "data"?, "error"?, "id"?}}. A response is '
-'the step''s answer. dead: nobody will send it (outbox_retry), and the step has failed. Outcomes: sent, retried, dead, '
-'lease_lost, not_found (settled or acknowledged before), busy, invalid. Raises MI004';
+'else from 1 second on, doubling up to 5 minutes; 0 without an error hands it back untried, which is no attempt), "error"?, '
+'"response"?: {"ok"?, "type"?, "data"?, "error"?, "id"?}}. A response is the step''s answer. dead: nobody will send it '
+'(outbox_retry), and the step has failed. Outcomes: sent, retried, dead, lease_lost, not_found (settled or acknowledged before), '
+'busy, invalid. Raises MI004';
 
 CREATE FUNCTION mire_internal.ack_fault(item jsonb)
 RETURNS text LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
@@ -120,7 +121,9 @@ BEGIN
     UPDATE mire.outbox AS o
        SET due_at = clock_timestamp() + interval '1 millisecond'
                   * coalesce(delay_ms, least(1000 * 2 ^ least(message.attempts - 1, 20), 300000)),
-           lease_expires_at = '-infinity', holder = NULL, error = ack_item.error
+           -- Handed back untried: somebody takes it who has the same patience left.
+           attempts = o.attempts - (coalesce(delay_ms, 1) = 0 AND ack_item.error IS NULL AND o.holder IS NOT NULL)::integer,
+           lease_expires_at = '-infinity', holder = NULL, error = coalesce(ack_item.error, o.error)
      WHERE o.message_no = ack_item.message_no;
   ELSE
     -- One that was withdrawn meanwhile stays in doubt.

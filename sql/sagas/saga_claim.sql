@@ -59,7 +59,7 @@ BEGIN
       SELECT s.saga, s.instance, s.topology_version, s.status, s.fence, e.version, s.attempts, moment, e.events, NULL::timestamptz
         FROM unnest(claimed_sagas, claimed_instances) WITH ORDINALITY AS c (saga, instance, ord)
        INNER JOIN mire.sagas AS s ON s.saga = c.saga AND s.instance = c.instance
-       CROSS JOIN LATERAL mire_internal.saga_events(s.stream_no) AS e
+       CROSS JOIN LATERAL mire_internal.saga_events_or_why_not(s.stream_no) AS e
        ORDER BY c.ord;
     IF cardinality(claimed_sagas) = max_count THEN
       -- There may be more that are due: then at once.
@@ -115,3 +115,21 @@ BEGIN ATOMIC
     FROM mire.events AS e
    WHERE e.stream_no = saga_events.stream_no;
 END;
+
+-- saga_events_or_why_not: as saga_events; a history that is too large for one JSON value comes as a sentence instead, which
+-- nobody takes for a history: that instance's drive fails, and no other's.
+CREATE FUNCTION mire_internal.saga_events_or_why_not(stream_no bigint)
+RETURNS TABLE (version bigint, events jsonb)
+LANGUAGE plpgsql STABLE PARALLEL UNSAFE AS $$
+BEGIN
+  SELECT e.version, e.events INTO version, events
+    FROM mire_internal.saga_events(saga_events_or_why_not.stream_no) AS e;
+  RETURN NEXT;
+EXCEPTION
+  WHEN program_limit_exceeded OR out_of_memory THEN
+    SELECT max(e.version), to_jsonb(format('the history is too large: %s events', count(*))) INTO version, events
+      FROM mire.events AS e
+     WHERE e.stream_no = saga_events_or_why_not.stream_no;
+    RETURN NEXT;
+END
+$$;

@@ -106,7 +106,8 @@ BEGIN
     -- A lease taken here is found again by due_at, as one from saga_claim is; after that due_at stays: HOT.
     result.fence := coalesce(change.fence, greatest(nextval('mire.fences'), now_held.fence + 1));
     change.due_at := CASE WHEN change.fence IS NULL THEN moment + ttl ELSE now_held.due_at END;
-  ELSIF mire_internal.saga_ended(change.status) OR change.status = 'parked' THEN
+  ELSIF mire_internal.saga_ended(change.status) AND NOT change.failed OR change.status = 'parked' THEN
+    -- One that has ended and cannot be driven, for an answer that came late, is tried again like any other.
     change.due_at := NULL;
   END IF;
   UPDATE mire.sagas AS s
