@@ -135,9 +135,19 @@ impl Run<'_> {
     }
 
     fn comes_after(&self, later: StepNo, earlier: StepNo) -> bool {
-        let step = self.step(later);
-        let mut before = step.after.iter().chain(&step.after_any_of);
-        before.any(|&before| before == earlier || self.comes_after(before, earlier))
+        let mut seen = vec![false; self.topology.steps.len()];
+        let mut todo = vec![later];
+        while let Some(step) = todo.pop().map(|step| self.step(step)) {
+            for &before in step.after.iter().chain(&step.after_any_of) {
+                if before == earlier {
+                    return true;
+                }
+                if !std::mem::replace(&mut seen[before], true) {
+                    todo.push(before);
+                }
+            }
+        }
+        false
     }
 
     fn undo(&mut self, step: StepNo, cause: Option<&Cause>) -> Result<(), Fault> {

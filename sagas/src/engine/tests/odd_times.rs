@@ -242,3 +242,32 @@ fn what_an_effect_says_is_cut_to_what_a_history_can_take() {
     assert!(s.history().len() < 100_000, "{}", s.history().len());
     assert!(!s.history().contains('\0'));
 }
+
+/// Twenty-four storeys of two steps, each after both of the storey below: 16 million ways down.
+#[test]
+fn a_tall_graph_is_undone_in_no_time() {
+    let names: Vec<String> = (0..48).map(|n| n.to_string()).collect();
+    let mut graph = Graph::new();
+    for storey in 0..24 {
+        let below: Vec<&str> = match storey {
+            0 => Vec::new(),
+            _ => vec![&names[2 * storey - 2], &names[2 * storey - 1]],
+        };
+        for step in [2 * storey, 2 * storey + 1] {
+            graph = graph
+                .step(&names[step], &below, asks("do"))
+                .undo(asks("do undo"));
+        }
+    }
+    let mut s = graph.step("last", &["46", "47"], asks("x")).start();
+    s.script("do undo", |_, _| Ok(said("undone")));
+    s.run();
+    let begun = std::time::Instant::now();
+    s.fail("last", "no");
+    assert_eq!(s.status(), "compensated");
+    assert!(
+        begun.elapsed() < Duration::from_secs(20),
+        "{:?}",
+        begun.elapsed()
+    );
+}
