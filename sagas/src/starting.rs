@@ -37,6 +37,30 @@ pub(crate) enum Next {
     Anybody,
 }
 
+/// An instance of which nothing has been decided: whoever knows its topology does that.
+///
+/// # Errors
+/// When the database could not take it.
+pub(crate) fn undecided(saga: &str, topology_version: i32, beginning: Beginning) -> Result<Json> {
+    let started = Fact::Started {
+        state: beginning.state,
+        trigger: beginning.trigger,
+        parent: beginning.parent,
+    };
+    encode(&StartItem {
+        saga,
+        instance: &beginning.instance,
+        topology_version,
+        facts: &[started],
+        id: fresh_id(),
+        status: Status::Running.as_str(),
+        steps: &[],
+        due_in_ms: None,
+        outbox: Vec::new(),
+        keep: false,
+    })
+}
+
 impl Planned {
     /// Drives an instance from its beginning. When the saga's own code fails at that, the instance is started all the same,
     /// and treated like any other that cannot be driven: tried again, then parked with the reason.

@@ -3,6 +3,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::FutureExt;
 use tokio::sync::mpsc::UnboundedSender;
@@ -10,11 +11,32 @@ use tokio::task::AbortHandle;
 use tracing::{Instrument, debug_span};
 
 use super::{Desk, panic_text};
-use crate::effect::EffectError;
+use crate::effect::{EffectError, brief};
 use crate::engine::{Input, PendingEffect};
 use crate::measure;
 use crate::storage::{AnswerItem, DeliverItem, encode};
 use crate::topology::{EffectCall, Request, Response, Topology};
+
+/// An effect under way, or waiting for its turn.
+pub(super) struct Running {
+    task: AbortHandle,
+    begun: Arc<AtomicBool>,
+}
+
+impl Running {
+    /// Keeps one that has not begun from ever beginning; false when it has begun.
+    pub(super) fn call_off(&self) -> bool {
+        let begun = self.begun.swap(true, Ordering::AcqRel);
+        if !begun {
+            self.task.abort();
+        }
+        !begun
+    }
+
+    pub(super) fn abort(&self) {
+        self.task.abort();
+    }
+}
 
 /// An effect that has come to its end.
 #[derive(Debug)]
@@ -45,19 +67,27 @@ pub(super) struct Whose {
 
 impl Whose {
     /// Begins an effect; its end is told to `done`.
-    pub(super) fn begin(&self, effect: PendingEffect, done: UnboundedSender<Done>) -> AbortHandle {
+    pub(super) fn begin(&self, effect: PendingEffect, done: UnboundedSender<Done>) -> Running {
         let whose = self.clone();
+        let begun = Arc::new(AtomicBool::new(false));
+        let first = begun.clone();
         let span = debug_span!("effect", saga = self.topology.name, instance = %self.instance, key = %effect.key);
         let work = async move {
             // Closing is nothing that happens to this semaphore.
             let permit = whose.desk.effects.clone().acquire_owned().await;
+            if first.swap(true, Ordering::AcqRel) {
+                return;
+            }
             let result = whose.run(&effect).await;
             drop(permit);
             if let Err(alone) = done.send(Done { effect, result }) {
                 whose.deliver(alone.0).await;
             }
         };
-        self.desk.spawn(work.instrument(span))
+        Running {
+            task: self.desk.spawn(work.instrument(span)),
+            begun,
+        }
     }
 
     async fn run(&self, effect: &PendingEffect) -> Result<Response, EffectError> {
@@ -99,6 +129,7 @@ impl Whose {
     /// attempts of its own.
     pub(super) async fn deliver(&self, done: Done) {
         let Done { effect, result } = done;
+        let text;
         let (suffix, answer) = match &result {
             Ok(response) => {
                 let answer = AnswerItem {
@@ -110,8 +141,9 @@ impl Whose {
                 ("ok", answer)
             }
             Err(error) if error.is_permanent() => {
+                text = brief(error.message());
                 let answer = AnswerItem {
-                    error: Some(error.message()),
+                    error: Some(&text),
                     ..AnswerItem::default()
                 };
                 ("failed", answer)

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::work::{End, Hand};
 use super::{Desk, Held, Known};
+use crate::effect::brief;
 use crate::engine::Input;
 use crate::history::Fact;
 use crate::measure;
@@ -76,7 +77,7 @@ impl Trouble {
         }
         measure::failed(&self.saga, wait.is_none());
         loop {
-            let error: String = reason.chars().filter(|c| *c != '\0').collect();
+            let error = brief(reason);
             let parked = [Fact::Parked {
                 reason: error.clone(),
                 by: self.desk.holder.clone(),

@@ -128,6 +128,21 @@ impl Desk {
         tasks.spawn(work)
     }
 
+    /// Waits until nothing is in the background any more.
+    pub(crate) async fn idle(&self) {
+        const PAUSE: Duration = Duration::from_millis(10);
+        loop {
+            {
+                let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+                while tasks.try_join_next().is_some() {}
+                if tasks.is_empty() {
+                    return;
+                }
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
     /// As a crash would.
     pub(crate) fn drop_everything(&self) {
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,15 +1,14 @@
 //! [`Hand`]: one instance in hand, from taking it up to laying it down.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
-use tokio::task::AbortHandle;
 
 use super::commit::Committed;
-use super::effects::{Done, Whose};
+use super::effects::{Done, Running, Whose};
 use super::{Desk, Held, Known, Stop};
 use crate::engine::{Drive, Input, Status};
 use crate::error::Error;
@@ -43,7 +42,7 @@ pub(crate) struct Hand {
     pub(super) status: String,
     /// Failed drives before this one.
     pub(super) attempts: u32,
-    running: HashMap<String, AbortHandle>,
+    running: HashMap<String, Running>,
     tell: UnboundedSender<Done>,
     told: UnboundedReceiver<Done>,
 }
@@ -108,6 +107,10 @@ impl Hand {
                     Committed::No(end) => return self.let_go(end, inputs).await,
                 }
             }
+            // What is not wanted any more and still waits for its turn is not to happen.
+            let wanted: HashSet<&str> = drive.effects.iter().map(|e| e.key.as_str()).collect();
+            self.running
+                .retain(|key, running| wanted.contains(key.as_str()) || !running.call_off());
             if !keep {
                 let end = End::Rest(Box::new(self.known.clone()), drive.status);
                 return self.let_go(end, Vec::new()).await;
@@ -182,8 +185,10 @@ impl Hand {
     /// Lays the instance down. Effects that still run deliver their results by themselves.
     pub(super) async fn let_go(mut self, end: End, inputs: Vec<Input>) -> End {
         self.held = None;
+        // Whoever has it next begins these, with the same keys.
+        self.running.retain(|_, running| !running.call_off());
         if self.desk().stop() == Stop::Now {
-            self.running.values().for_each(AbortHandle::abort);
+            self.running.values().for_each(Running::abort);
         }
         self.told.close();
         while let Ok(done) = self.told.try_recv() {

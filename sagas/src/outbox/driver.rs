@@ -12,6 +12,7 @@ use tracing::{Instrument, debug_span};
 use super::inside::Inside;
 use super::keeper::{InHand, Taken};
 use super::{AnyPublisher, OutboxMessage, PublishError, Published};
+use crate::effect::brief;
 use crate::error::Result;
 use crate::gather::{Gather, pause};
 use crate::hand::{Desk, Stop, panic_text};
@@ -236,7 +237,7 @@ impl Outbox {
             .patience
             .wait_after(message.attempts.saturating_add(1))
             .filter(|_| !error.is_permanent());
-        let text: String = error.message().chars().filter(|c| *c != '\0').collect();
+        let text = brief(error.message());
         let failed = AckItem {
             outcome: if wait.is_some() { "retry" } else { "dead" },
             delay_ms: wait.map(millis),

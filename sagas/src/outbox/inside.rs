@@ -7,9 +7,10 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{PublishError, Published};
-use crate::history::Parent;
+use crate::effect::brief;
+use crate::history::{Fact, Parent};
 use crate::saga::EncodedStart;
-use crate::starting::{Beginning, Next, Planned};
+use crate::starting::{Beginning, Next, Planned, undecided};
 use crate::storage::{AnswerItem, ClaimedMessage, DeliverItem, Storage, encode};
 use crate::topology::Topology;
 
@@ -65,35 +66,71 @@ impl Inside {
     async fn start(&self, message: &ClaimedMessage) -> Result<Published, PublishError> {
         let start = EncodedStart::deserialize(&message.data)
             .map_err(|e| PublishError::permanent(format!("a child that cannot be read: {e}")))?;
-        let key = (start.saga, start.topology_version);
-        let topology = self.topologies.get(&key).ok_or_else(|| {
-            let (saga, version) = &key;
-            PublishError::transient(format!(
-                "this worker does not know version {version} of saga {saga:?}"
-            ))
-        })?;
-        let beginning = Beginning {
-            instance: start.instance,
-            state: start.state,
-            trigger: start.trigger,
-            parent: Some(Parent {
-                saga: message.saga.clone(),
-                instance: message.instance.clone(),
-                step: message.step.clone(),
-                activation: message.activation,
-                request: message.request,
-            }),
+        let parent = Parent {
+            saga: message.saga.clone(),
+            instance: message.instance.clone(),
+            step: message.step.clone(),
+            activation: message.activation,
+            request: message.request,
         };
-        let planned = Planned::new(topology, beginning, Next::Anybody)
-            .map_err(|e| PublishError::permanent(e.to_string()))?;
-        let items = std::slice::from_ref(&planned.item);
+        let EncodedStart {
+            saga,
+            instance,
+            topology_version,
+            state,
+            trigger,
+        } = start;
+        let beginning = Beginning {
+            instance: instance.clone(),
+            state,
+            trigger,
+            parent: Some(parent.clone()),
+        };
+        let key = (saga, topology_version);
+        let item = match self.topologies.get(&key) {
+            Some(topology) => {
+                Planned::new(topology, beginning, Next::Anybody).map(|planned| planned.item)
+            }
+            // Whoever drives the child need not be who drives its parent.
+            None => undecided(&key.0, key.1, beginning),
+        };
+        let item = item.map_err(|e| PublishError::permanent(e.to_string()))?;
+        let items = std::slice::from_ref(&item);
         let results = self.storage.start(items, &self.holder, self.ttl).await?;
         match results.first() {
             Some(result) if result.outcome == "invalid" => Err(PublishError::permanent(
                 result.reason.clone().unwrap_or_default(),
             )),
-            // Also when it exists: it was started before, with this message most likely.
+            Some(result) if result.outcome == "exists" => {
+                self.is_child(&key.0, &instance, &parent).await
+            }
             _ => Ok(Published::sent()),
+        }
+    }
+
+    /// One that exists was started before with this very message; or else by somebody else, and will never tell its end
+    /// to who waits for it here.
+    async fn is_child(
+        &self,
+        saga: &str,
+        instance: &str,
+        parent: &Parent,
+    ) -> Result<Published, PublishError> {
+        let loaded = self.storage.load(saga, instance).await?;
+        let events = match loaded.map(|loaded| loaded.events) {
+            Some(Err(error)) => return Err(PublishError::transient(error)),
+            Some(Ok(events)) => events,
+            None => Vec::new(),
+        };
+        let facts = events.first().and_then(|event| event.facts.first());
+        match facts {
+            Some(Fact::Started {
+                parent: Some(known),
+                ..
+            }) if known == parent => Ok(Published::sent()),
+            _ => Err(PublishError::permanent(format!(
+                "instance {instance:?} of saga {saga:?} was there before, and is no child of this one"
+            ))),
         }
     }
 
@@ -101,12 +138,6 @@ impl Inside {
         let answer = AnswerParent::deserialize(&message.data)
             .map_err(|e| PublishError::permanent(format!("an end that cannot be read: {e}")))?;
         let item = DeliverItem {
-            saga: &answer.saga,
-            instance: &answer.instance,
-            step: &answer.step,
-            undo: false,
-            activation: Some(answer.activation),
-            request: answer.request,
             answer: AnswerItem {
                 ok: true,
                 kind: answer.kind.as_deref(),
@@ -114,9 +145,37 @@ impl Inside {
                 error: None,
                 id: Some(&message.key),
             },
+            ..item_of(&answer)
         };
         let item = encode(&item).map_err(|e| PublishError::permanent(e.to_string()))?;
-        self.storage.deliver(std::slice::from_ref(&item)).await?;
+        let delivered = self.storage.deliver(std::slice::from_ref(&item)).await?;
+        let refused = delivered.into_iter().next();
+        if let Some(refused) = refused.filter(|result| result.outcome == "invalid") {
+            // Too large, most likely. Who waits is told that much, lest it wait for ever.
+            let reason = brief(&refused.reason.unwrap_or_default());
+            let failure = DeliverItem {
+                answer: AnswerItem {
+                    error: Some(&reason),
+                    id: Some(&message.key),
+                    ..AnswerItem::default()
+                },
+                ..item_of(&answer)
+            };
+            let failure = encode(&failure).map_err(|e| PublishError::permanent(e.to_string()))?;
+            self.storage.deliver(std::slice::from_ref(&failure)).await?;
+        }
         Ok(Published::sent())
+    }
+}
+
+fn item_of(answer: &AnswerParent) -> DeliverItem<'_> {
+    DeliverItem {
+        saga: &answer.saga,
+        instance: &answer.instance,
+        step: &answer.step,
+        undo: false,
+        activation: Some(answer.activation),
+        request: answer.request,
+        answer: AnswerItem::default(),
     }
 }

@@ -65,11 +65,16 @@ impl SagaWorker {
         let Some(mut task) = self.task.take() else {
             return;
         };
-        if tokio::time::timeout(self.grace, &mut task).await.is_ok() {
+        let all = async {
+            let _ = (&mut task).await;
+            // Effects of steps that have been given up: what they did has to be known all the same.
+            self.desk.idle().await;
+        };
+        if tokio::time::timeout(self.grace, all).await.is_ok() {
             return;
         }
         self.switch.send_replace(Stop::Now);
-        if tokio::time::timeout(LAST, &mut task).await.is_err() {
+        if !task.is_finished() && tokio::time::timeout(LAST, &mut task).await.is_err() {
             tracing::warn!(holder = %self.holder, "not everything was handed over");
             task.abort();
         }

@@ -6,6 +6,7 @@ mod common;
 mod crashes;
 mod delivering;
 mod figures;
+mod left_over;
 mod outbox;
 mod poison;
 mod running;
