@@ -27,8 +27,9 @@ thread_local! {
     static SETTLED: Cell<i64> = const { Cell::new(0) };
 }
 
-#[pg_extern(sql = false)]
-fn begin_append() -> Option<i64> {
+/// To be called before the first position is drawn. Gives the lower bound of all that will be; None when the transaction has
+/// begun to append before.
+pub(crate) fn begin_append() -> Option<i64> {
     durability::make_durable();
     settings::bound_idle_append();
     hold_back_feed()

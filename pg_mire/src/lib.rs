@@ -2,6 +2,7 @@
 //!
 //! | module | what it does |
 //! |---|---|
+//! | [`append`] | appends events: the stream's row, the events, their indexes |
 //! | [`settings`] | the settings `mire.*`, and those of Postgres that an append tightens for its transaction |
 //! | [`catalog`] | finds our own relations |
 //! | [`positions`] | reads the position sequence without a privilege or a snapshot |
@@ -12,9 +13,11 @@
 //! | [`erase`] | the one way past the append-only triggers |
 //! | [`drop_guard`] | refuses to drop a log by accident |
 //! | [`ids`] | time-ordered event ids |
+//! | [`raw`] | functions of Postgres without a guard around each call |
 //!
 //! Unsafe code is confined to the modules that say so at their top.
 
+mod append;
 mod being_inserted;
 mod catalog;
 mod drop_guard;
@@ -23,6 +26,7 @@ mod erase;
 mod ids;
 mod in_flight;
 mod positions;
+mod raw;
 mod settings;
 mod wait;
 

@@ -115,6 +115,19 @@ fn setting(name: &str) -> i64 {
     })
 }
 
+/// Bytes of data and metadata together.
+pub(crate) fn max_event_bytes() -> usize {
+    MAX_EVENT_BYTES.get() as usize
+}
+
+pub(crate) fn max_events_per_call() -> usize {
+    MAX_EVENTS_PER_CALL.get() as usize
+}
+
+pub(crate) fn max_name_bytes() -> usize {
+    MAX_NAME_BYTES.get() as usize
+}
+
 /// Whether synchronous_commit = off may stand.
 pub(crate) fn async_commit_allowed() -> bool {
     ALLOW_ASYNC_COMMIT.get()

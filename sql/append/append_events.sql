@@ -6,36 +6,9 @@ CREATE FUNCTION mire.append_events(
   stream text, types text[], data jsonb[], metadata jsonb[] DEFAULT NULL, ids uuid[] DEFAULT NULL,
   expected_version bigint DEFAULT NULL)
 RETURNS mire.append_result
-LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 SET search_path = pg_catalog, mire, pg_temp
-AS $$
-DECLARE
-  total integer;
-  written mire.batch_result;
-BEGIN
-  PERFORM mire_internal.check_name('stream', stream);
-  PERFORM mire_internal.check_expected_version(expected_version);
-  PERFORM mire_internal.check_events(types, data, metadata, ids);
-  total := cardinality(types);
-
-  written := mire_internal.write_events(
-    stream,
-    mire_internal.lock_stream(stream, to_create => total > 0 AND coalesce(expected_version, 0) = 0),
-    expected_version, types, data, metadata, ids, 1, total);
-
-  CASE written.outcome
-    WHEN 'conflict' THEN
-      PERFORM mire_internal.raise_version_conflict(stream, expected_version, written.actual_version);
-    WHEN 'not_found' THEN
-      PERFORM mire_internal.raise_stream_not_found(stream);
-    WHEN 'deleted' THEN
-      PERFORM mire_internal.raise_stream_deleted(stream);
-    ELSE
-      NULL;
-  END CASE;
-  RETURN ROW(written.version, written.position, written.outcome = 'duplicate')::mire.append_result;
-END
-$$;
+AS 'MODULE_PATHNAME', 'append_events_wrapper';
 COMMENT ON FUNCTION mire.append_events(text, text[], jsonb[], jsonb[], uuid[], bigint) IS
 'Appends events to one stream, all or none: element i of each array is event i. metadata and ids may be NULL or hold '
 'NULLs; missing ids are made (UUIDv7). expected_version: NULL any, 0 must not exist, n exactly n, -1 must exist. With '

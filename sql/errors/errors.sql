@@ -92,6 +92,18 @@ BEGIN
 END
 $$;
 
+-- The sequence of positions was set back: it would fill holes that readers have passed.
+CREATE FUNCTION mire_internal.raise_positions_behind(beyond bigint)
+RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+  RAISE EXCEPTION USING
+    ERRCODE = 'object_not_in_prerequisite_state',
+    MESSAGE = format('the sequence mire.positions is at %s, behind the log', mire_internal.head_position()),
+    DETAIL = jsonb_build_object('position', beyond)::text,
+    HINT = 'It was set back, say by a restore over a live store. An admin''s SELECT mire.new_epoch() jumps ahead of the log.';
+END
+$$;
+
 -- require_read_committed: for work that must see what others have just committed.
 CREATE FUNCTION mire_internal.require_read_committed(what text)
 RETURNS void LANGUAGE plpgsql STABLE AS $$

@@ -1,12 +1,5 @@
 -- What SQL cannot do, implemented in pg_mire/src. Only our own functions call these.
 
-CREATE FUNCTION mire_internal.begin_append()
-RETURNS bigint LANGUAGE c VOLATILE PARALLEL UNSAFE STRICT AS 'MODULE_PATHNAME', 'begin_append_wrapper';
-COMMENT ON FUNCTION mire_internal.begin_append() IS
-'Takes the in-flight lock that holds the feed back below every position this transaction will draw, and gives its lower '
-'bound (NULL: it had one already); raises synchronous_commit from off to on and bounds the transaction''s idle time by '
-'mire.idle_append_timeout';
-
 CREATE FUNCTION mire_internal.make_durable()
 RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE STRICT AS 'MODULE_PATHNAME', 'make_durable_wrapper';
 COMMENT ON FUNCTION mire_internal.make_durable() IS 'Keeps this transaction from being acknowledged before it is durable';

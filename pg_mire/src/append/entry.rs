@@ -1,0 +1,352 @@
+//! The SQL functions, declared in `sql/append` and `sql/checks`. They take their arguments as Postgres passes them:
+//! turning JSON and arrays into Rust's types and back costs more than all the rest.
+#![allow(unsafe_code)]
+
+use std::fmt;
+
+use pgrx::pg_sys::{self, Datum};
+use pgrx::prelude::*;
+
+use super::args::{Arguments, Element, Events};
+use super::batch;
+use super::checks::{self, array_fault, maybe_array_fault};
+use super::decide::{Append, Outcome};
+use super::heads::{Claim, Head, Heads};
+use super::raise;
+use crate::{raw, settings};
+
+/// Declares a function that SQL calls under this name with its raw arguments. A panic becomes an ERROR here.
+macro_rules! sql_function {
+    ($(#[$doc:meta])* $name:ident, $information:ident, $body:path) => {
+        /// The calling convention.
+        #[doc(hidden)]
+        #[unsafe(no_mangle)]
+        extern "C-unwind" fn $information() -> &'static pg_sys::Pg_finfo_record {
+            &pg_sys::Pg_finfo_record { api_version: 1 }
+        }
+
+        $(#[$doc])*
+        #[unsafe(no_mangle)]
+        #[pg_guard]
+        unsafe extern "C-unwind" fn $name(fcinfo: pg_sys::FunctionCallInfo) -> Datum {
+            // SAFETY: Postgres calls us, with the arguments that the declaration in sql/ says.
+            unsafe { $body(fcinfo) }
+        }
+    };
+}
+
+sql_function!(
+    append_events_wrapper,
+    pg_finfo_append_events_wrapper,
+    append_events
+);
+sql_function!(
+    append_batch_wrapper,
+    pg_finfo_append_batch_wrapper,
+    append_batch
+);
+sql_function!(
+    write_events_wrapper,
+    pg_finfo_write_events_wrapper,
+    write_events
+);
+sql_function!(
+    lock_stream_wrapper,
+    pg_finfo_lock_stream_wrapper,
+    lock_stream
+);
+sql_function!(
+    check_events_wrapper,
+    pg_finfo_check_events_wrapper,
+    check_events
+);
+sql_function!(
+    check_array_wrapper,
+    pg_finfo_check_array_wrapper,
+    check_array
+);
+
+/// append_events(stream text, types text[], data jsonb[], metadata jsonb[], ids uuid[], expected_version bigint)
+unsafe fn append_events(fcinfo: pg_sys::FunctionCallInfo) -> Datum {
+    // SAFETY: arguments as declared; nothing here needs to be dropped.
+    unsafe {
+        let arguments = Arguments::of(fcinfo);
+        let stream = arguments.text(0);
+        if let Some(fault) = checks::name_fault(stream.as_ref().map(|stream| stream.bytes())) {
+            raise::invalid(None, c"stream", fault);
+        }
+        let Some(stream) = stream else {
+            unreachable!("a NULL is a fault");
+        };
+        let expected = arguments.bigint(5);
+        if expected.is_some_and(|version| version < -1) {
+            raise::out_of_range(
+                c"expected_version",
+                c"NULL (any), -1 (must exist), 0 (must not exist) or a version",
+            );
+        }
+        let events = Events::of(arguments, 1);
+        let append = Append {
+            stream,
+            expected,
+            first: 0,
+            total: check(&events),
+        };
+
+        let outcome = append_one(&append, &events);
+        if outcome.is(c"conflict") {
+            raise::version_conflict(&stream, expected, outcome.actual_version.unwrap_or(0));
+        } else if outcome.is(c"not_found") {
+            raise::about(c"raise_stream_not_found", &stream);
+        } else if outcome.is(c"deleted") {
+            raise::about(c"raise_stream_deleted", &stream);
+        }
+        row(
+            fcinfo,
+            &[
+                outcome.version.map(Datum::from),
+                outcome.position.map(Datum::from),
+                Some(outcome.is(c"duplicate").into()),
+            ],
+        )
+    }
+}
+
+/// Claims the stream, waiting for whoever has it, and appends.
+unsafe fn append_one(append: &Append, events: &Events) -> Outcome {
+    // SAFETY: closed in the reverse order.
+    unsafe {
+        let mut heads = Heads::open(true);
+        let mut log = None;
+        let mut head = match heads.claim(&append.stream, append.creates(), |head| {
+            append.version_after(head)
+        }) {
+            Claim::Ours(head) => head,
+            _ => Head::default(),
+        };
+        let outcome = append.perform(&mut head, events, &mut log);
+        if let Some(log) = &mut log {
+            log.close();
+        }
+        heads.close();
+        raw::CommandCounterIncrement();
+        outcome
+    }
+}
+
+#[derive(Clone, Copy)]
+struct TooMany(usize);
+
+impl fmt::Display for TooMany {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            to,
+            "are {}, and mire.max_events_per_call is {}",
+            self.0,
+            settings::max_events_per_call()
+        )
+    }
+}
+
+/// Raises MI004 for the first thing wrong with the events of one append; gives their number.
+unsafe fn check(events: &Events) -> usize {
+    // SAFETY: nothing to drop.
+    unsafe {
+        let Some(types) = &events.types else {
+            raise::invalid(None, c"types", "is null");
+        };
+        if events.data.is_none() {
+            raise::invalid(None, c"data", "is null");
+        }
+        let total = types.len();
+        for (name, array, length) in [
+            (c"types", &events.types, None),
+            (c"data", &events.data, Some(total)),
+            (c"metadata", &events.metadata, Some(total)),
+            (c"ids", &events.ids, Some(total)),
+        ] {
+            if let Some(fault) = maybe_array_fault(array, length) {
+                raise::invalid(None, name, fault);
+            }
+        }
+        if total > settings::max_events_per_call() {
+            raise::invalid(None, c"events", TooMany(total));
+        }
+        if let Some(fault) = checks::events_fault(events, 0, total) {
+            raise::invalid(Some(fault.item), c"event", fault.reason);
+        }
+        total
+    }
+}
+
+/// append_batch(streams text[], expected bigint[], counts integer[], types text[], data jsonb[], metadata jsonb[], ids uuid[])
+unsafe fn append_batch(fcinfo: pg_sys::FunctionCallInfo) -> Datum {
+    // SAFETY: arguments as declared. The result is a tuplestore in the query's memory, as the calling convention wants it.
+    unsafe {
+        let info = (*fcinfo).resultinfo.cast::<pg_sys::ReturnSetInfo>();
+        if info.is_null()
+            || (*info).type_ != pg_sys::NodeTag::T_ReturnSetInfo
+            || (*info).allowedModes & pg_sys::SetFunctionReturnMode::SFRM_Materialize as i32 == 0
+        {
+            raise::report(
+                PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+                "append_batch is called where no set can be taken",
+                None,
+            );
+        }
+        let caller = pg_sys::MemoryContextSwitchTo((*(*info).econtext).ecxt_per_query_memory);
+        let descriptor =
+            raw::lookup_rowtype_tupdesc_copy(raw::get_func_rettype((*(*fcinfo).flinfo).fn_oid), -1);
+        let random = pg_sys::SetFunctionReturnMode::SFRM_Materialize_Random as i32;
+        let results =
+            raw::tuplestore_begin_heap((*info).allowedModes & random != 0, false, pg_sys::work_mem);
+        pg_sys::MemoryContextSwitchTo(caller);
+        expect_columns(descriptor, BATCH_RESULT);
+        (*info).returnMode = pg_sys::SetFunctionReturnMode::SFRM_Materialize;
+        (*info).setResult = results;
+        (*info).setDesc = descriptor;
+
+        batch::append_batch(Arguments::of(fcinfo), |item, outcome| {
+            let (mut values, mut nulls) = columns(&batch_result(Some(item), outcome));
+            raw::tuplestore_putvalues(results, descriptor, values.as_mut_ptr(), nulls.as_mut_ptr());
+        });
+        Datum::from(0)
+    }
+}
+
+/// write_events(stream text, head locked_stream, expected_version bigint, types text[], data jsonb[], metadata jsonb[],
+/// ids uuid[], first integer, last integer)
+unsafe fn write_events(fcinfo: pg_sys::FunctionCallInfo) -> Datum {
+    // SAFETY: arguments as declared.
+    unsafe {
+        let arguments = Arguments::of(fcinfo);
+        let (Some(stream), Some(first), Some(last)) = (
+            arguments.text(0),
+            arguments.integer(7),
+            arguments.integer(8),
+        ) else {
+            error!("write_events needs a stream and which events are meant");
+        };
+        if first < 1 || last < first - 1 {
+            error!("write_events has no events from {first} to {last}");
+        }
+        let append = Append {
+            stream,
+            expected: arguments.bigint(2),
+            first: first as usize - 1,
+            total: (last - first + 1) as usize,
+        };
+        let outcome = append_one(&append, &Events::of(arguments, 3));
+        row(fcinfo, &batch_result(None, &outcome))
+    }
+}
+
+/// lock_stream(stream text, to_create boolean)
+unsafe fn lock_stream(fcinfo: pg_sys::FunctionCallInfo) -> Datum {
+    // SAFETY: arguments as declared.
+    unsafe {
+        let arguments = Arguments::of(fcinfo);
+        let claim = match arguments.text(0) {
+            None => Claim::Absent,
+            Some(stream) => {
+                let create = arguments
+                    .get(1)
+                    .is_some_and(|create| create.value() as u8 != 0);
+                let mut heads = Heads::open(true);
+                let claim = heads.claim(&stream, create, |head| head.version);
+                heads.close();
+                raw::CommandCounterIncrement();
+                claim
+            }
+        };
+        match claim {
+            Claim::Ours(head) => row(
+                fcinfo,
+                &[
+                    Some(head.stream_no.into()),
+                    Some(head.version.into()),
+                    Some(head.deleted.into()),
+                ],
+            ),
+            _ => row(fcinfo, &[None; 3]),
+        }
+    }
+}
+
+/// check_events(types text[], data jsonb[], metadata jsonb[], ids uuid[])
+unsafe fn check_events(fcinfo: pg_sys::FunctionCallInfo) -> Datum {
+    // SAFETY: arguments as declared.
+    unsafe { check(&Events::of(Arguments::of(fcinfo), 0)) };
+    Datum::from(0)
+}
+
+/// check_array(field text, items text[], length integer)
+unsafe fn check_array(fcinfo: pg_sys::FunctionCallInfo) -> Datum {
+    // SAFETY: arguments as declared.
+    unsafe {
+        let arguments = Arguments::of(fcinfo);
+        let length = arguments.integer(2).map(|length| length.max(0) as usize);
+        if let (Some(field), Some(items)) = (arguments.text(0), arguments.array(1, Element::Text))
+            && let Some(fault) = array_fault(&items.shape, length)
+        {
+            raise::invalid_field(None, field.datum, fault);
+        }
+    }
+    Datum::from(0)
+}
+
+/// name_fault(name text): what is wrong with the name of a stream, an event type or a resource; NULL when nothing is.
+#[pg_extern(sql = false)]
+fn name_fault(name: Option<&str>) -> Option<String> {
+    checks::name_fault(name.map(str::as_bytes)).map(|fault| fault.to_string())
+}
+
+const BATCH_RESULT: usize = 6;
+
+fn batch_result(item: Option<usize>, outcome: &Outcome) -> [Option<Datum>; BATCH_RESULT] {
+    // SAFETY: nothing to drop.
+    let name = unsafe { raw::text(outcome.outcome.to_bytes()) };
+    [
+        item.map(|item| Datum::from(item as i32)),
+        Some(name),
+        outcome.version.map(Datum::from),
+        outcome.position.map(Datum::from),
+        outcome.actual_version.map(Datum::from),
+        outcome.reason,
+    ]
+}
+
+fn columns<const N: usize>(values: &[Option<Datum>; N]) -> ([Datum; N], [bool; N]) {
+    (
+        values.map(|value| value.unwrap_or(Datum::from(0))),
+        values.map(|value| value.is_none()),
+    )
+}
+
+/// A row of the composite type that the function is declared to return.
+unsafe fn row<const N: usize>(
+    fcinfo: pg_sys::FunctionCallInfo,
+    values: &[Option<Datum>; N],
+) -> Datum {
+    // SAFETY: the descriptor is held until the row is made.
+    unsafe {
+        let result = raw::get_func_rettype((*(*fcinfo).flinfo).fn_oid);
+        let descriptor = raw::lookup_rowtype_tupdesc(result, -1);
+        expect_columns(descriptor, N);
+        let (mut values, mut nulls) = columns(values);
+        let tuple = raw::heap_form_tuple(descriptor, values.as_mut_ptr(), nulls.as_mut_ptr());
+        if (*descriptor).tdrefcount >= 0 {
+            raw::DecrTupleDescRefCount(descriptor);
+        }
+        raw::HeapTupleHeaderGetDatum((*tuple).t_data)
+    }
+}
+
+/// The library of one version, with the types of another, would write beside its arrays.
+unsafe fn expect_columns(descriptor: pg_sys::TupleDesc, columns: usize) {
+    // SAFETY: a descriptor in hand.
+    let is = unsafe { (*descriptor).natts };
+    if is != columns as i32 {
+        error!("a result has {is} columns instead of {columns}: ALTER EXTENSION pg_mire UPDATE");
+    }
+}

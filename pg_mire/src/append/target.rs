@@ -1,0 +1,315 @@
+//! A table of ours as something to insert into: the way COPY does it, with every index the table has, also those that a
+//! user has added. What such an insert would bypass (triggers, CHECKs, row security) is refused instead.
+#![allow(unsafe_code)]
+
+use pgrx::pg_sys::{self, Datum, Relation, TupleTableSlot};
+
+use super::raise;
+use crate::{catalog, raw};
+
+/// Opens `mire.name` for writing; the lock lasts until the transaction ends.
+///
+/// # Safety
+/// Nothing to drop (see [`raw`]).
+pub(super) unsafe fn open(name: &std::ffi::CStr, columns: i16, checks: i16) -> Relation {
+    // SAFETY: an open relation's descriptor is there until it is closed.
+    unsafe {
+        let relation = raw::table_open(catalog::relation(name), pg_sys::RowExclusiveLock as _);
+        let class = &*(*relation).rd_rel;
+        let constraints = (*(*relation).rd_att).constr;
+        let triggers = (*relation).trigdesc;
+        let altered = class.relkind as u8 != pg_sys::RELKIND_RELATION
+            || class.relnatts != columns
+            || class.relchecks != checks
+            || class.relhasrules
+            || class.relforcerowsecurity
+            || (!constraints.is_null() && (*constraints).has_generated_stored)
+            || (!triggers.is_null() && fires(&*triggers, checks > 0));
+        if altered {
+            raise::altered();
+        }
+        relation
+    }
+}
+
+/// Whether an insert (and, of stream_heads, an update) would have to fire triggers.
+fn fires(triggers: &pg_sys::TriggerDesc, updated: bool) -> bool {
+    triggers.trig_insert_before_row
+        || triggers.trig_insert_after_row
+        || triggers.trig_insert_instead_row
+        || triggers.trig_insert_before_statement
+        || triggers.trig_insert_after_statement
+        || triggers.trig_insert_new_table
+        || (updated
+            && (triggers.trig_update_before_row
+                || triggers.trig_update_after_row
+                || triggers.trig_update_before_statement
+                || triggers.trig_update_after_statement
+                || triggers.trig_update_old_table
+                || triggers.trig_update_new_table))
+}
+
+/// An open table with its open indexes.
+pub(super) struct Target {
+    pub(super) relation: Relation,
+    info: pg_sys::ResultRelInfo,
+    estate: *mut pg_sys::EState,
+    /// Emptied after each row.
+    row_memory: pg_sys::MemoryContext,
+    slot: *mut TupleTableSlot,
+}
+
+impl Target {
+    /// # Safety
+    /// The relation is open for writing and outlives this; nothing to drop.
+    pub(super) unsafe fn of(relation: Relation) -> Self {
+        let mut info = pg_sys::ResultRelInfo::default();
+        // SAFETY: range table index 0 is what Postgres itself uses for a relation that is in no query.
+        unsafe {
+            raw::InitResultRelInfo(&raw mut info, relation, 0, std::ptr::null_mut(), 0);
+            raw::ExecOpenIndices(&raw mut info, false);
+            let estate = raw::CreateExecutorState();
+            Self {
+                relation,
+                info,
+                estate,
+                row_memory: (*raw::MakePerTupleExprContext(estate)).ecxt_per_tuple_memory,
+                slot: virtual_slot(relation),
+            }
+        }
+    }
+
+    /// # Safety
+    /// Nothing to drop.
+    pub(super) unsafe fn close(&mut self) {
+        // SAFETY: closes what `of` opened; not used afterwards.
+        unsafe {
+            raw::ExecDropSingleTupleTableSlot(self.slot);
+            raw::ExecCloseIndices(&raw mut self.info);
+            raw::FreeExecutorState(self.estate);
+        }
+    }
+
+    /// The index that is the primary key.
+    ///
+    /// # Safety
+    /// Nothing to drop.
+    pub(super) unsafe fn primary_key(&self) -> Option<Relation> {
+        // SAFETY: as many open indexes as ri_NumIndices says.
+        unsafe {
+            (0..self.info.ri_NumIndices)
+                .map(|i| *self.info.ri_IndexRelationDescs.add(i as usize))
+                .find(|index| (*(**index).rd_index).indisprimary)
+        }
+    }
+
+    /// Runs with the row's own memory as the current one, and empties it.
+    ///
+    /// # Safety
+    /// Nothing of what `work` allocates is used afterwards; nothing to drop.
+    pub(super) unsafe fn row<T: Copy>(&mut self, work: impl FnOnce(&mut Self) -> T) -> T {
+        // SAFETY: the context belongs to the estate. After an error Postgres sets the current context itself.
+        unsafe {
+            let caller = pg_sys::MemoryContextSwitchTo(self.row_memory);
+            let result = work(self);
+            pg_sys::MemoryContextSwitchTo(caller);
+            raw::MemoryContextReset(self.row_memory);
+            result
+        }
+    }
+
+    /// Inserts a row. `values`: one a column, None for NULL.
+    ///
+    /// # Safety
+    /// The values are of the columns' types and there are as many; nothing to drop.
+    pub(super) unsafe fn insert(&mut self, values: &[Option<Datum>], check_nulls: bool) {
+        // SAFETY: as COPY does it. The indexes' entries point at the tuple's address, which the insert puts into the slot.
+        unsafe {
+            fill(self.slot, values);
+            if check_nulls {
+                raw::ExecConstraints(&raw mut self.info, self.slot, self.estate);
+            }
+            am(self.relation).tuple_insert.expect("every table can")(
+                self.relation,
+                self.slot,
+                raw::GetCurrentCommandId(true),
+                0,
+                std::ptr::null_mut(),
+            );
+            self.index(self.slot, None, false);
+        }
+    }
+
+    /// Inserts a row, unless that would be a duplicate in the index `arbiter`: then false, without waiting for whoever has
+    /// inserted the other.
+    ///
+    /// # Safety
+    /// As [`Self::insert`].
+    pub(super) unsafe fn insert_unless_there(
+        &mut self,
+        values: &[Option<Datum>],
+        arbiter: pg_sys::Oid,
+    ) -> bool {
+        // SAFETY: a speculative insertion, as ON CONFLICT does it: others who meet the tuple wait for the token's lock
+        // until it is confirmed or taken back.
+        unsafe {
+            fill(self.slot, values);
+            let xid = raw::GetCurrentTransactionId();
+            let token = raw::SpeculativeInsertionLockAcquire(xid);
+            let methods = am(self.relation);
+            methods.tuple_insert_speculative.expect("every table can")(
+                self.relation,
+                self.slot,
+                raw::GetCurrentCommandId(true),
+                0,
+                std::ptr::null_mut(),
+                token,
+            );
+            let there = self.index(self.slot, Some(arbiter), false);
+            methods.tuple_complete_speculative.expect("every table can")(
+                self.relation,
+                self.slot,
+                token,
+                !there,
+            );
+            raw::SpeculativeInsertionLockRelease(xid);
+            !there
+        }
+    }
+
+    /// Makes the index entries of the row in `slot`. True when the index `arbiter` has one like it already.
+    ///
+    /// # Safety
+    /// The slot has the address of a tuple just written; nothing to drop.
+    pub(super) unsafe fn index(
+        &mut self,
+        slot: *mut TupleTableSlot,
+        arbiter: Option<pg_sys::Oid>,
+        only_summarizing: bool,
+    ) -> bool {
+        let mut conflict = false;
+        // SAFETY: all arguments live through the call. Deferred constraints have triggers, which `open` refuses, so the
+        // result, which lists what to recheck, is of no use.
+        unsafe {
+            let arbiters = arbiter.map_or(std::ptr::null_mut(), |index| {
+                raw::lappend_oid(std::ptr::null_mut(), index)
+            });
+            raw::ExecInsertIndexTuples(
+                &raw mut self.info,
+                slot,
+                self.estate,
+                false,
+                arbiter.is_some(),
+                &raw mut conflict,
+                arbiters,
+                #[cfg(not(any(feature = "pg14", feature = "pg15")))]
+                only_summarizing,
+            );
+        }
+        let _ = only_summarizing;
+        conflict
+    }
+}
+
+/// The functions of a table's access method: what the inline functions table_tuple_… of Postgres call.
+///
+/// # Safety
+/// The relation is an open table.
+pub(super) unsafe fn am(relation: Relation) -> &'static pg_sys::TableAmRoutine {
+    // SAFETY: static data of the access method's library.
+    unsafe { &*(*relation).rd_tableam }
+}
+
+/// A slot for values that are elsewhere.
+///
+/// # Safety
+/// The relation is open; nothing to drop.
+pub(super) unsafe fn virtual_slot(relation: Relation) -> *mut TupleTableSlot {
+    // SAFETY: the slot keeps its own hold on the descriptor.
+    unsafe { raw::MakeSingleTupleTableSlot((*relation).rd_att, &raw const pg_sys::TTSOpsVirtual) }
+}
+
+/// Puts values into a virtual slot.
+///
+/// # Safety
+/// As many values as the slot's descriptor has columns, of their types.
+pub(super) unsafe fn fill(slot: *mut TupleTableSlot, values: &[Option<Datum>]) {
+    // SAFETY: as promised.
+    unsafe {
+        clear(slot);
+        for (i, value) in values.iter().enumerate() {
+            *(*slot).tts_values.add(i) = value.unwrap_or(Datum::from(0));
+            *(*slot).tts_isnull.add(i) = value.is_none();
+        }
+        raw::ExecStoreVirtualTuple(slot);
+    }
+}
+
+/// ExecClearTuple.
+///
+/// # Safety
+/// A slot of ours.
+pub(super) unsafe fn clear(slot: *mut TupleTableSlot) {
+    // SAFETY: every kind of slot can be cleared.
+    unsafe { (*(*slot).tts_ops).clear.expect("every slot can")(slot) }
+}
+
+/// The next value of a sequence of ours, as nextval gives it.
+///
+/// # Safety
+/// A sequence; nothing to drop.
+pub(super) unsafe fn next_value(sequence: pg_sys::Oid) -> i64 {
+    // SAFETY: nextval_oid takes one regclass and gives a bigint, or raises.
+    unsafe {
+        raw::DirectFunctionCall1Coll(Some(raw::nextval_oid), pg_sys::InvalidOid, sequence.into())
+    }
+    .value() as i64
+}
+
+/// Begins a scan of an index of a table.
+///
+/// # Safety
+/// Both are open, the snapshot outlives the scan; nothing to drop.
+pub(super) unsafe fn begin_scan(
+    table: Relation,
+    index: Relation,
+    snapshot: pg_sys::Snapshot,
+) -> pg_sys::IndexScanDesc {
+    // SAFETY: one key, no order-by.
+    unsafe {
+        #[cfg(not(feature = "pg18"))]
+        return raw::index_beginscan(table, index, snapshot, 1, 0);
+        #[cfg(feature = "pg18")]
+        return raw::index_beginscan(table, index, snapshot, std::ptr::null_mut(), 1, 0);
+    }
+}
+
+/// The first row that an index has for a condition on its first column.
+///
+/// # Safety
+/// The scan is of one key and an index whose first column fits it; the slot is for its table; nothing to drop.
+pub(super) unsafe fn first_match(
+    scan: pg_sys::IndexScanDesc,
+    strategy: u32,
+    collation: pg_sys::Oid,
+    operator: u32,
+    value: Datum,
+    slot: *mut TupleTableSlot,
+) -> bool {
+    // SAFETY: the key is copied into the scan.
+    unsafe {
+        let mut key = pg_sys::ScanKeyData::default();
+        raw::ScanKeyEntryInitialize(
+            &raw mut key,
+            0,
+            1,
+            strategy as _,
+            pg_sys::InvalidOid,
+            collation,
+            pg_sys::Oid::from(operator),
+            value,
+        );
+        raw::index_rescan(scan, &raw mut key, 1, std::ptr::null_mut(), 0);
+        raw::index_getnext_slot(scan, pg_sys::ScanDirection::ForwardScanDirection, slot)
+    }
+}
