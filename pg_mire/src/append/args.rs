@@ -51,6 +51,18 @@ impl Arguments {
     }
 
     /// # Safety
+    /// As [`Self::get`], and the argument is an array, of whatever.
+    pub(super) unsafe fn shape(self, n: usize) -> Option<Shape> {
+        // SAFETY: as promised.
+        unsafe {
+            let array = self.get(n)?;
+            Some(Shape::of(
+                raw::pg_detoast_datum(array.cast_mut_ptr()).cast(),
+            ))
+        }
+    }
+
+    /// # Safety
     /// As [`Self::get`], and the argument is an array of these elements.
     pub(super) unsafe fn array(self, n: usize, element: Element) -> Option<Array> {
         // SAFETY: as promised.
@@ -127,16 +139,36 @@ pub(super) struct Shape {
     pub(super) length: usize,
 }
 
+impl Shape {
+    /// # Safety
+    /// The value is an array, in memory as a whole.
+    unsafe fn of(array: *const pg_sys::ArrayType) -> Self {
+        // SAFETY: the dimensions' lengths follow the header, and their lower bounds follow those.
+        unsafe {
+            let dimensions = (*array).ndim.max(0);
+            let lengths = array.add(1).cast::<i32>();
+            let lengths = std::slice::from_raw_parts(lengths, dimensions as usize * 2);
+            let (lengths, bounds) = lengths.split_at(dimensions as usize);
+            Self {
+                dimensions,
+                lower_bound: bounds.first().copied().unwrap_or(1),
+                length: match lengths {
+                    [] => 0,
+                    _ => lengths.iter().map(|length| *length as usize).product(),
+                },
+            }
+        }
+    }
+}
+
 impl Array {
     /// # Safety
     /// The value is an array of these elements.
     unsafe fn of(value: Datum, element: Element) -> Self {
-        // SAFETY: detoasted, the array has its dimensions' lengths and then their lower bounds behind the header.
-        // deconstruct_array allocates both results in the call's memory; elements passed by reference point into the array.
+        // SAFETY: deconstruct_array allocates both results in the call's memory; elements passed by reference point into
+        // the array.
         unsafe {
             let array = raw::pg_detoast_datum(value.cast_mut_ptr()).cast::<pg_sys::ArrayType>();
-            let dimensions = (*array).ndim;
-            let bounds = array.add(1).cast::<i32>().add(dimensions.max(0) as usize);
             let (oid, width, by_value, align) = element.layout();
             let (mut items, mut nulls, mut length) =
                 (std::ptr::null_mut(), std::ptr::null_mut(), 0);
@@ -152,11 +184,7 @@ impl Array {
             );
             Self {
                 datum: array.into(),
-                shape: Shape {
-                    dimensions,
-                    lower_bound: if dimensions > 0 { *bounds } else { 1 },
-                    length: length.max(0) as usize,
-                },
+                shape: Shape::of(array),
                 items,
                 nulls,
             }

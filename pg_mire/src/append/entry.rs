@@ -7,7 +7,7 @@ use std::fmt;
 use pgrx::pg_sys::{self, Datum};
 use pgrx::prelude::*;
 
-use super::args::{Arguments, Element, Events};
+use super::args::{Arguments, Events};
 use super::batch;
 use super::checks::{self, array_fault, maybe_array_fault};
 use super::decide::{Append, Outcome};
@@ -280,14 +280,14 @@ unsafe fn check_events(fcinfo: pg_sys::FunctionCallInfo) -> Datum {
     Datum::from(0)
 }
 
-/// check_array(field text, items text[], length integer)
+/// check_array(field text, items anyarray, length integer)
 unsafe fn check_array(fcinfo: pg_sys::FunctionCallInfo) -> Datum {
     // SAFETY: arguments as declared.
     unsafe {
         let arguments = Arguments::of(fcinfo);
         let length = arguments.integer(2).map(|length| length.max(0) as usize);
-        if let (Some(field), Some(items)) = (arguments.text(0), arguments.array(1, Element::Text))
-            && let Some(fault) = array_fault(&items.shape, length)
+        if let (Some(field), Some(shape)) = (arguments.text(0), arguments.shape(1))
+            && let Some(fault) = array_fault(&shape, length)
         {
             raise::invalid_field(None, field.datum, fault);
         }
