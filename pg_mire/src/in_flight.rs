@@ -15,7 +15,7 @@ use std::cell::Cell;
 
 use pgrx::prelude::*;
 
-use crate::{durability, positions, settings};
+use crate::{durability, positions, raw, settings};
 
 /// Marks our locks among those of type LOCKTAG_USERLOCK, a type that no SQL function can take ("Mi" in ASCII).
 /// The view feed_blockers names it too.
@@ -58,7 +58,7 @@ fn hold_back_feed() -> Option<i64> {
     unsafe {
         let portal = pg_sys::CurrentResourceOwner;
         pg_sys::CurrentResourceOwner = pg_sys::CurTransactionResourceOwner;
-        pg_sys::LockAcquire(
+        raw::LockAcquire(
             &raw const tag,
             pg_sys::ShareLock as pg_sys::LOCKMODE,
             false,
@@ -74,10 +74,10 @@ fn held(tag: &pg_sys::LOCKTAG) -> bool {
     let mode = pg_sys::ShareLock as pg_sys::LOCKMODE;
     // SAFETY: looks the tag up in this backend's own lock table.
     #[cfg(any(feature = "pg14", feature = "pg15", feature = "pg16"))]
-    return unsafe { pg_sys::LockHeldByMe(tag, mode) };
+    return unsafe { raw::LockHeldByMe(tag, mode) };
     // SAFETY: as above.
     #[cfg(any(feature = "pg17", feature = "pg18"))]
-    return unsafe { pg_sys::LockHeldByMe(tag, mode, false) };
+    return unsafe { raw::LockHeldByMe(tag, mode, false) };
 }
 
 /// The smallest bound among the open appends of this database.

@@ -25,7 +25,6 @@ macro_rules! unguarded {
 unguarded! {
     // Relations and names.
     fn get_namespace_oid(name: *const c_char, missing_ok: bool) -> Oid;
-    fn get_relname_relid(name: *const c_char, namespace: Oid) -> Oid;
     fn table_open(relation: Oid, mode: LOCKMODE) -> Relation;
     fn table_close(relation: Relation, mode: LOCKMODE);
     fn index_open(index: Oid, mode: LOCKMODE) -> Relation;

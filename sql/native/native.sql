@@ -27,10 +27,6 @@ CREATE FUNCTION mire_internal.setting(name text)
 RETURNS bigint LANGUAGE c STABLE PARALLEL SAFE STRICT AS 'MODULE_PATHNAME', 'setting_wrapper';
 COMMENT ON FUNCTION mire_internal.setting(text) IS 'The value of the setting mire.NAME as a number';
 
-CREATE FUNCTION mire_internal.new_event_id()
-RETURNS uuid LANGUAGE c VOLATILE PARALLEL SAFE STRICT AS 'MODULE_PATHNAME', 'new_event_id_wrapper';
-COMMENT ON FUNCTION mire_internal.new_event_id() IS 'A time-ordered id (UUIDv7)';
-
 CREATE FUNCTION mire_internal.erase_events(stream_no bigint, before_version bigint)
 RETURNS bigint LANGUAGE c VOLATILE PARALLEL UNSAFE STRICT AS 'MODULE_PATHNAME', 'erase_events_wrapper';
 COMMENT ON FUNCTION mire_internal.erase_events(bigint, bigint) IS

@@ -207,7 +207,7 @@ BEGIN
   IF total = 1 THEN
     INSERT INTO twin.events (position, stream_no, version, event_id, recorded_at, category, type, data, metadata)
     VALUES (nextval('twin.positions'), head.stream_no, result.version,
-            coalesce(ids[first], mire_internal.new_event_id()), clock_timestamp(), split_part(stream, '-', 1),
+            coalesce(ids[first], gen_random_uuid()), clock_timestamp(), split_part(stream, '-', 1),
             types[first], data[first], metadata[first])
     RETURNING events.position INTO result.position;
   ELSE
@@ -215,7 +215,7 @@ BEGIN
     WITH written AS (
       INSERT INTO twin.events (position, stream_no, version, event_id, recorded_at, category, type, data, metadata)
       SELECT nextval('twin.positions'), head.stream_no, current + i - first + 1,
-             coalesce(ids[i], mire_internal.new_event_id()), clock_timestamp(), split_part(stream, '-', 1),
+             coalesce(ids[i], gen_random_uuid()), clock_timestamp(), split_part(stream, '-', 1),
              types[i], data[i], metadata[i]
         FROM generate_series(first, last) AS i
       RETURNING events.position

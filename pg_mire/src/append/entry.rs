@@ -56,11 +56,6 @@ sql_function!(
     lock_stream
 );
 sql_function!(
-    check_events_wrapper,
-    pg_finfo_check_events_wrapper,
-    check_events
-);
-sql_function!(
     check_array_wrapper,
     pg_finfo_check_array_wrapper,
     check_array
@@ -271,13 +266,6 @@ unsafe fn lock_stream(fcinfo: pg_sys::FunctionCallInfo) -> Datum {
             _ => row(fcinfo, &[None; 3]),
         }
     }
-}
-
-/// check_events(types text[], data jsonb[], metadata jsonb[], ids uuid[])
-unsafe fn check_events(fcinfo: pg_sys::FunctionCallInfo) -> Datum {
-    // SAFETY: arguments as declared.
-    unsafe { check(&Events::of(Arguments::of(fcinfo), 0)) };
-    Datum::from(0)
 }
 
 /// check_array(field text, items anyarray, length integer)
