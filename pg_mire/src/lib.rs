@@ -10,6 +10,7 @@
 //! | [`durability`] | keeps a transaction from being acknowledged before it is durable |
 //! | [`wait`] | `CALL mire.wait_for_events(…)`, `CALL mire.wait_for_checkpoint(…)`: sleep without a snapshot |
 //! | [`being_inserted`] | whether somebody is just inserting a name, without waiting for them |
+//! | [`page`] | pages of the feed: filtered, named and counted on their way from the executor to the caller |
 //! | [`erase`] | the one way past the append-only triggers |
 //! | [`drop_guard`] | refuses to drop a log by accident |
 //! | [`ids`] | time-ordered event ids |
@@ -25,6 +26,7 @@ mod durability;
 mod erase;
 mod ids;
 mod in_flight;
+mod page;
 mod positions;
 mod raw;
 mod settings;

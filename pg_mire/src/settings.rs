@@ -128,6 +128,11 @@ pub(crate) fn max_name_bytes() -> usize {
     MAX_NAME_BYTES.get() as usize
 }
 
+/// The most index entries that a filtered read looks at.
+pub(crate) fn scan_budget() -> i64 {
+    i64::from(SCAN_BUDGET.get())
+}
+
 /// Whether synchronous_commit = off may stand.
 pub(crate) fn async_commit_allowed() -> bool {
     ALLOW_ASYNC_COMMIT.get()

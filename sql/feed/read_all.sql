@@ -30,7 +30,8 @@ BEGIN
     SELECT *
       FROM mire_internal.read_page(
              after_position, settled, max_count, max_bytes,
-             mire_internal.filter_of('categories', categories), mire_internal.filter_of('types', types));
+             mire_internal.filter_of('categories', categories), mire_internal.filter_of('types', types),
+             (SELECT s.epoch FROM mire.store AS s));
 END
 $$;
 COMMENT ON FUNCTION mire.read_all(bigint, integer, text[], text[], integer) IS

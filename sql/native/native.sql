@@ -35,3 +35,7 @@ COMMENT ON FUNCTION mire_internal.erase_events(bigint, bigint) IS
 CREATE FUNCTION mire_internal.erasing()
 RETURNS boolean LANGUAGE c VOLATILE PARALLEL UNSAFE STRICT AS 'MODULE_PATHNAME', 'erasing_wrapper';
 COMMENT ON FUNCTION mire_internal.erasing() IS 'Whether erase_events is at work right now';
+
+CREATE FUNCTION mire_internal.text_size(jsonb jsonb)
+RETURNS bigint LANGUAGE c IMMUTABLE PARALLEL SAFE STRICT AS 'MODULE_PATHNAME', 'text_size_of_wrapper';
+COMMENT ON FUNCTION mire_internal.text_size(jsonb) IS 'The bytes of a jsonb as text, without making the text';

@@ -15,7 +15,7 @@ DECLARE
   held_back bigint[];
   from_position bigint;
   last_position bigint;
-  event mire.feed_event;
+  next_position bigint;
 BEGIN
   PERFORM mire_internal.check_count('max_count', max_count);
   PERFORM mire_internal.check_count('max_bytes', max_bytes);
@@ -41,25 +41,23 @@ BEGIN
   END IF;
   SELECT array_agg(p.stream_no) INTO held_back FROM mire.parked_events AS p WHERE p.name = fetch_events.name;
 
-  FOR event IN
-    SELECT * FROM mire_internal.read_page(
-      from_position, last_position, max_count, max_bytes, subscription.categories, subscription.types,
-      subscription.partitions, partition, held_back)
-  LOOP
-    RETURN NEXT event;
-  END LOOP;
-
-  IF event.position IS NULL AND from_position = progress.checkpoint THEN
+  RETURN QUERY
+    SELECT *
+      FROM mire_internal.read_page(
+             from_position, last_position, max_count, max_bytes, subscription.categories, subscription.types,
+             (SELECT s.epoch FROM mire.store AS s), subscription.partitions, partition, held_back);
+  next_position := mire_internal.page_end();
+  IF mire_internal.page_events() = 0 AND from_position = progress.checkpoint THEN
     -- Caught up: nothing is in the caller's hands, so the checkpoint moves over holes and filtered events by itself.
     UPDATE mire.checkpoints AS c
-       SET checkpoint = event.next_position, handed_out = event.next_position, checkpointed_at = clock_timestamp()
+       SET checkpoint = next_position, handed_out = next_position, checkpointed_at = clock_timestamp()
      WHERE c.name = fetch_events.name AND c.generation = subscription.generation
-       AND c.partition = fetch_events.partition AND c.checkpoint < event.next_position;
+       AND c.partition = fetch_events.partition AND c.checkpoint < next_position;
   ELSE
     UPDATE mire.checkpoints AS c
-       SET handed_out = event.next_position
+       SET handed_out = next_position
      WHERE c.name = fetch_events.name AND c.generation = subscription.generation
-       AND c.partition = fetch_events.partition AND c.handed_out < event.next_position;
+       AND c.partition = fetch_events.partition AND c.handed_out < next_position;
   END IF;
 END
 $$;

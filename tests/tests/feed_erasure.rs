@@ -8,14 +8,13 @@ use mire_cluster::shared;
 use mire_tests::session::{append, connect, events, pid, value, wait_until_blocked};
 use serde_json::json;
 
-/// Makes scan_end, which runs when a page's rows have been read, wait for an advisory lock of the test's.
-const PAUSE_BEFORE_THE_END: &str = "
-    ALTER FUNCTION mire_internal.scan_end(bigint, bigint, text[], bigint) RENAME TO scan_end_itself;
-    CREATE FUNCTION mire_internal.scan_end(bigint, bigint, text[], bigint) RETURNS bigint LANGUAGE plpgsql STABLE AS $$
-    BEGIN
-      PERFORM pg_advisory_xact_lock(1);
-      RETURN mire_internal.scan_end_itself($1, $2, $3, $4);
-    END $$";
+/// Makes a page's scan wait in its middle for an advisory lock of the test's.
+const PAUSE_IN_THE_MIDDLE: &str = "
+    ALTER FUNCTION mire_internal.page_scan(integer) RENAME TO page_scan_itself;
+    CREATE FUNCTION mire_internal.page_scan(categories integer) RETURNS text LANGUAGE sql IMMUTABLE AS $$
+      SELECT format('SELECT * FROM (%s) AS p WHERE p.position <> 40 OR pg_advisory_xact_lock_shared(1)::text IS NOT NULL',
+                    mire_internal.page_scan_itself(categories))
+    $$";
 
 #[test]
 fn a_stream_erased_while_a_page_is_read_does_not_move_its_end_past_unread_events() {
@@ -27,7 +26,7 @@ fn a_stream_erased_while_a_page_is_read_does_not_move_its_end_past_unread_events
     let wanted = append(&mut admin, "kept-1", &wanted, None)
         .unwrap()
         .position;
-    admin.batch_execute(PAUSE_BEFORE_THE_END).unwrap();
+    admin.batch_execute(PAUSE_IN_THE_MIDDLE).unwrap();
     admin.execute("SELECT pg_advisory_lock(1)", &[]).unwrap();
 
     let mut reader = connect(&database.url);

@@ -154,3 +154,21 @@ fn a_bound_below_one_byte_is_refused() {
         assert!(said.message().contains("max_bytes"), "{said:?}");
     }
 }
+
+/// Pages are weighed without writing the text that they will be read as.
+#[test]
+fn a_jsonb_weighs_as_many_bytes_as_its_text_has() {
+    let (_database, mut client) = store();
+    let odd: Vec<String> = value(
+        &mut client,
+        r#"SELECT coalesce(array_agg(j::text), '{}')
+             FROM (SELECT unnest(ARRAY['null', 'true', 'false', '0', '-1.50', '1e300', '1e-20', '"\u0001\b\f\n\r\t\"\\/ä€😀\u007f"',
+                                       '""', '[]', '{}', '[[]]', '[{}, []]', '{"a": {}, "b\"": [1, [2, {"c": null}], "x"]}',
+                                       '{"": {"": [""]}}', '[1, "two", null, true, false, {"k\u0002": -0.0}]']::jsonb[])
+                    UNION ALL SELECT to_jsonb(array_agg(chr(i))) FROM generate_series(1, 300) AS i
+                    UNION ALL SELECT to_jsonb(repeat('abcdefgh"', 100000))
+                    UNION ALL SELECT jsonb_object_agg('key ' || i, ('1e' || i)::numeric) FROM generate_series(-50, 200) AS i) AS o (j)
+            WHERE mire_internal.text_size(j) <> octet_length(j::text)"#,
+    );
+    assert_eq!(odd, Vec::<String>::new());
+}

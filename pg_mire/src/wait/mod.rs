@@ -8,3 +8,5 @@ mod checkpoint;
 mod events;
 mod procedure;
 mod sleep;
+
+pub(crate) use procedure::declare;

@@ -175,7 +175,7 @@ pub(super) unsafe fn result<const N: usize>(
     }
 }
 
-/// Declares a procedure to Postgres: the record that says how it is called.
+/// Declares a function to Postgres: the record that says how it is called.
 macro_rules! declare {
     ($name:ident) => {
         #[unsafe(no_mangle)]
@@ -187,4 +187,4 @@ macro_rules! declare {
         }
     };
 }
-pub(super) use declare;
+pub(crate) use declare;
