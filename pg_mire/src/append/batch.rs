@@ -163,7 +163,7 @@ pub(super) unsafe fn append_batch(arguments: Arguments, mut tell: impl FnMut(usi
         let mut first = 0;
         for i in 0..count {
             let (next, ask) = batch.item(i, first);
-            let ask = ask.map_err(|fault| raise::words(fault));
+            let ask = ask.map_err(raise::words);
             items.add(i).write(Item { ask, stream: 0 });
             first = next;
         }
