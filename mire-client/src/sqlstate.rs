@@ -36,6 +36,8 @@ pub(crate) const READ_ONLY: &str = "25006";
 pub const UNDEFINED_OBJECT: &str = "42704";
 /// `duplicate_object`: a subscription of that name exists with another definition.
 pub const DUPLICATE_OBJECT: &str = "42710";
+/// `invalid_parameter_value`.
+pub(crate) const INVALID_PARAMETER_VALUE: &str = "22023";
 /// `undefined_function`.
 pub(crate) const UNDEFINED_FUNCTION: &str = "42883";
 /// `invalid_schema_name`.

@@ -1,21 +1,27 @@
 //! [`Transaction`]: several aggregates, and the program's own tables, changed together or not at all.
 
+mod queue;
+
 use std::fmt::Display;
+use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool_postgres::Object;
 use futures_util::FutureExt;
 use tokio::runtime::Handle;
+use tokio_postgres::types::ToSql;
 use tracing::instrument;
 
 use crate::aggregate::{Aggregate, AggregateRoot, Ending, Fate, stream_name};
-use crate::connection::{Conn, Talk, calls};
-use crate::error::{Doing, Error, ErrorKind, Result, from_driver};
+use crate::connection::{Call, Conn, Talk, calls};
+use crate::error::{Doing, Error, ErrorKind, Result, from_driver, lost_connection};
 use crate::event::NewEvent;
 use crate::lease::Lease;
 use crate::store::{
     AppendRequest, EventStore, ExpectedVersion, Recorded, append_directly, load_on,
 };
+
+use queue::Queue;
 
 /// A database transaction (READ COMMITTED) in which aggregates are loaded and saved beside the program's own SQL.
 ///
@@ -36,11 +42,25 @@ use crate::store::{
 /// ```
 pub struct Transaction {
     /// Taken when it is dropped.
-    conn: Option<Conn<Object>>,
+    conn: Option<Arc<Conn<Object>>>,
+    /// Statements that were sent and whose answers nobody has looked at yet.
+    queue: Queue,
     /// Nothing has ended it yet.
     open: bool,
     fate: Fate,
 }
+
+/// What kept a transaction from being committed behind a last call.
+pub(crate) enum Uncommitted {
+    /// The call failed; nothing was committed.
+    Call(Error),
+    /// The commit failed, or its outcome is unknown.
+    Commit(Error),
+}
+
+const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
+/// A failed transaction's COMMIT answers "ROLLBACK", as if that were a success; the statement before it objects.
+const COMMIT: &str = "SELECT; COMMIT";
 
 impl std::fmt::Debug for Transaction {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -58,18 +78,38 @@ impl EventStore {
     #[instrument(level = "debug", skip_all, err(level = "debug"))]
     pub async fn begin(&self) -> Result<Transaction> {
         let conn = self.connector.pooled().await?;
-        conn.batch("BEGIN ISOLATION LEVEL READ COMMITTED")
+        conn.batch(BEGIN)
             .await
             .map_err(|e| from_driver(e, Doing::Reading("BEGIN")))?;
-        Ok(Transaction {
-            conn: Some(conn),
-            open: true,
-            fate: Fate::open(),
-        })
+        Ok(Transaction::begun(conn))
+    }
+
+    /// Begins a transaction with a call, in one round trip.
+    pub(crate) async fn begin_with(
+        &self,
+        call: &'static Call,
+        params: &[&(dyn ToSql + Sync)],
+        subject: &str,
+    ) -> Result<Transaction> {
+        let conn = self.connector.pooled().await?;
+        let (begun, called) = conn.rows_behind(BEGIN, call, params).await;
+        begun.map_err(|e| from_driver(e, Doing::Reading("BEGIN")))?;
+        let transaction = Transaction::begun(conn);
+        called.map_err(|e| from_driver(e, Doing::InTransaction(subject)))?;
+        Ok(transaction)
     }
 }
 
 impl Transaction {
+    fn begun(conn: Conn<Object>) -> Self {
+        Self {
+            conn: Some(Arc::new(conn)),
+            queue: Queue::default(),
+            open: true,
+            fate: Fate::open(),
+        }
+    }
+
     /// Loads an aggregate as this transaction sees it. Others may append meanwhile: saving then is a conflict.
     ///
     /// # Errors
@@ -182,6 +222,71 @@ impl Transaction {
         self.conn.as_ref().expect("taken only when it is dropped")
     }
 
+    /// Executes a statement of the program's own in this transaction, and answers how many rows it has changed. It is
+    /// prepared once a connection and kept there: faster than [`sql`](Self::sql)`().execute(…)` from the second time on. Its
+    /// text should be a constant, since every text is kept. (Behind a pooler in transaction mode nothing is kept.)
+    ///
+    /// # Errors
+    /// The driver's own. After an error the transaction can only be rolled back.
+    pub async fn execute(
+        &mut self,
+        sql: &str,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<u64, tokio_postgres::Error> {
+        let conn = self.conn();
+        let midway = conn.midway();
+        let done = async {
+            if conn.prepared() {
+                let statement = conn.client().prepare_cached(sql).await?;
+                conn.client().execute(&statement, params).await
+            } else {
+                conn.client().execute(sql, params).await
+            }
+        }
+        .await;
+        midway.over();
+        done
+    }
+
+    /// As [`execute`](Self::execute), but does not wait for the answer: many statements travel together, which is several
+    /// times faster. What is sent later in this transaction sees what they have done. Should one of them fail, the transaction
+    /// has failed: statements behind it are refused (25P02), and [`flush`](Self::flush) or [`commit`](Self::commit) tell the first
+    /// error. A handler's transaction is committed, with its checkpoint, only when all have worked.
+    ///
+    /// # Errors
+    /// The driver's own, of this statement or of one that was queued before.
+    pub async fn queue(
+        &mut self,
+        sql: &str,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<(), tokio_postgres::Error> {
+        /// So many answers are outstanding at most.
+        const OUTSTANDING: usize = 256;
+        let Some(conn) = self.conn.clone().filter(|conn| conn.prepared()) else {
+            return self.execute(sql, params).await.map(drop);
+        };
+        let prepared = conn.client().prepare_cached(sql).await;
+        let statement = match prepared {
+            Ok(statement) => statement,
+            // It may be refused only because of what was queued before.
+            Err(error) => return Err(self.queue.drain().await.err().unwrap_or(error)),
+        };
+        match queue::owned(&statement, params) {
+            Some(params) => self.queue.send(conn, statement, params),
+            // The driver says what does not fit.
+            None => return self.execute(sql, params).await.map(drop),
+        }
+        self.queue.down_to(OUTSTANDING).await
+    }
+
+    /// Waits for the answers to everything that was [queued](Self::queue).
+    ///
+    /// # Errors
+    /// The first one's that failed.
+    pub async fn flush(&mut self) -> Result<(), tokio_postgres::Error> {
+        self.queue.drain().await
+    }
+
     /// The connection, for the program's own SQL in the same transaction. Leave `BEGIN`, `COMMIT` and `ROLLBACK` to
     /// this type; savepoints are fine.
     #[must_use]
@@ -198,6 +303,54 @@ impl Transaction {
     /// what it has done: [`is_invalid`](Error::is_invalid).
     #[instrument(level = "debug", skip_all, err(level = "debug"))]
     pub async fn commit(mut self) -> Result<()> {
+        self.is_ready_to_commit().await?;
+        self.open = false;
+        self.fate.ends(Ending::Unknown);
+        let committed = self.conn().batch(COMMIT).await;
+        let committed = committed.map_err(|e| from_driver(e, Doing::Writing("COMMIT")));
+        self.has_ended(&committed);
+        committed
+    }
+
+    /// Makes a last call and commits, in one round trip: when the call fails nothing is committed.
+    pub(crate) async fn commit_behind(
+        mut self,
+        call: &'static Call,
+        params: &[&(dyn ToSql + Sync)],
+        subject: &str,
+    ) -> Result<(), Uncommitted> {
+        let ready = self.is_ready_to_commit().await;
+        ready.map_err(Uncommitted::Commit)?;
+        self.fate.ends(Ending::Unknown);
+        self.open = false;
+        let refused = |e| Uncommitted::Call(from_driver(e, Doing::InTransaction(subject)));
+        let (called, committed) = match self.conn().rows_before(call, params, COMMIT).await {
+            Ok(both) => both,
+            Err(error) => {
+                self.open = true;
+                return Err(refused(error));
+            }
+        };
+        let outcome = match (called, committed) {
+            // That is why the commit was refused, too.
+            (Err(called), Err(committed)) if !lost_connection(&committed) => Err(refused(called)),
+            (Err(error), Ok(())) | (_, Err(error)) => Err(Uncommitted::Commit(from_driver(
+                error,
+                Doing::Writing("COMMIT"),
+            ))),
+            (Ok(()), Ok(())) => Ok(()),
+        };
+        match &outcome {
+            Err(Uncommitted::Call(_)) => self.open = true,
+            Err(Uncommitted::Commit(error)) => self.has_ended(&Err(error.clone())),
+            Ok(()) => self.has_ended(&Ok(())),
+        }
+        outcome
+    }
+
+    async fn is_ready_to_commit(&mut self) -> Result<()> {
+        let queued = self.queue.drain().await;
+        queued.map_err(|e| from_driver(e, Doing::InTransaction("SQL")))?;
         if self.conn().is_midway() {
             return Err(Error::new(ErrorKind::Invalid {
                 reason: "a call on this transaction was dropped half-way".into(),
@@ -208,22 +361,16 @@ impl Transaction {
                 reason: "it was lost before the transaction was committed".into(),
             }));
         }
-        self.open = false;
-        self.fate.ends(Ending::Unknown);
-        // A failed transaction's COMMIT answers "ROLLBACK", as if that were a success; the statement before it objects.
-        let committed = self.conn().batch("SELECT; COMMIT").await;
-        let committed = committed.map_err(|e| from_driver(e, Doing::Writing("COMMIT")));
-        match &committed {
-            Ok(()) => self.fate.ends(Ending::Committed),
-            Err(error) if error.is_outcome_unknown() => {}
-            Err(_) => self.is_left_open(),
-        }
-        committed
+        Ok(())
     }
 
-    /// Whatever is left of it is rolled back when it is dropped.
-    fn is_left_open(&mut self) {
-        self.open = true;
+    /// What is left of one that was not committed is rolled back when it is dropped.
+    fn has_ended(&mut self, committed: &Result<()>) {
+        match committed {
+            Ok(()) => self.fate.ends(Ending::Committed),
+            Err(error) if error.is_outcome_unknown() => {}
+            Err(_) => self.open = true,
+        }
     }
 
     /// Rolls back.
@@ -234,6 +381,7 @@ impl Transaction {
     pub async fn rollback(mut self) -> Result<()> {
         self.fate.ends(Ending::Undone);
         self.open = false;
+        let _ = self.queue.drain().await;
         let rolled_back = self.conn().batch("ROLLBACK").await;
         rolled_back.map_err(|e| from_driver(e, Doing::Reading("ROLLBACK")))
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use deadpool::managed::Manager as _;
 use deadpool_postgres::{ClientWrapper, Object, Pool};
 use futures_util::TryStreamExt;
+use futures_util::future::join;
 use tokio::runtime::Handle;
 use tokio::sync::OnceCell;
 use tokio_postgres::types::ToSql;
@@ -301,6 +302,62 @@ pub(crate) trait Talk {
         let rows = async { self.stream(call, params).await?.try_collect().await }.await;
         midway.over();
         rows
+    }
+
+    /// Sends statements and a call right behind them, in one round trip.
+    async fn rows_behind(
+        &self,
+        sql: &str,
+        call: &'static Call,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> (
+        Result<(), tokio_postgres::Error>,
+        Result<Vec<Row>, tokio_postgres::Error>,
+    ) {
+        if self.prepared() {
+            // The first poll sends, in this order.
+            return join(self.batch(sql), self.rows(call, params)).await;
+        }
+        let first = self.batch(sql).await;
+        (first, self.rows(call, params).await)
+    }
+
+    /// Sends a call and statements right behind it, in one round trip. An error of its own: nothing was sent but the call.
+    async fn rows_before(
+        &self,
+        call: &'static Call,
+        params: &[&(dyn ToSql + Sync)],
+        sql: &str,
+    ) -> Result<
+        (
+            Result<(), tokio_postgres::Error>,
+            Result<(), tokio_postgres::Error>,
+        ),
+        tokio_postgres::Error,
+    > {
+        if !self.prepared() {
+            self.rows(call, params).await?;
+            return Ok((Ok(()), self.batch(sql).await));
+        }
+        let midway = self.midway();
+        let both = async {
+            // Prepared before: from here on the first poll of either sends, in this order.
+            let statement = self
+                .client()
+                .prepare_typed_cached(call.sql, call.types)
+                .await?;
+            let called = async {
+                let rows = self
+                    .client()
+                    .query_raw(&statement, params.iter().copied())
+                    .await?;
+                rows.try_for_each(async |_| Ok(())).await
+            };
+            Ok(join(called, self.client().batch_execute(sql)).await)
+        }
+        .await;
+        midway.over();
+        both
     }
 
     /// Sends a call that answers with exactly one row.

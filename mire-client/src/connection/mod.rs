@@ -8,6 +8,7 @@ mod hosts;
 mod pooler;
 mod tls;
 
+pub(crate) use calls::Call;
 pub(crate) use config::ParsedUrl;
 pub use connector::Statements;
 pub(crate) use connector::{Conn, Connector, PrivateConn, Talk};

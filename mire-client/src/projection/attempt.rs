@@ -4,6 +4,7 @@ use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
+use tokio_postgres::types::ToSql;
 
 use super::context::Subscribed;
 use super::halt::{Fault, Halt};
@@ -13,8 +14,9 @@ use super::page::Tenure;
 use crate::connection::{Talk, calls};
 use crate::error::{BoxError, Doing, Error, Result, from_driver, lost_connection};
 use crate::event::RecordedEvent;
+use crate::sqlstate;
 use crate::store::EventStore;
-use crate::transaction::Transaction;
+use crate::transaction::{Transaction, Uncommitted};
 
 /// A transaction takes no further event after this long, so that its locks are not held for ever.
 const LONG_ENOUGH: Duration = Duration::from_millis(500);
@@ -57,9 +59,19 @@ impl Attempt<'_> {
             Err(error) if is_outage(&error) => return Err(outage(&error)),
             Err(error) => return Err(Fault::Handler(error)),
         };
-        if let Mark::Parked { .. } = self.mark {
+        if let (Mark::Parked { stream }, Some(position)) = (self.mark, self.target(count)) {
+            let Tenure {
+                name,
+                partition,
+                fence,
+            } = self.tenure;
             let conn = self.store.connector.pooled().await?;
-            self.mark(&conn, count).await?;
+            conn.rows(
+                &calls::CHECKPOINT_PARKED,
+                &[name, partition, fence, stream, &position],
+            )
+            .await
+            .map_err(|e| from_driver(e, Doing::InTransaction(name)))?;
         }
         Ok((count, None))
     }
@@ -71,12 +83,16 @@ impl Attempt<'_> {
             partition,
             fence,
         } = self.tenure;
-        let mut tx = self.store.begin().await?;
-        tx.conn()
-            .rows(&calls::ASSERT_SUBSCRIPTION, &[name, partition, fence])
-            .await
-            .map_err(|e| from_driver(e, Doing::InTransaction(name)))?;
-        let count = match self.drive(Some(&mut tx)).await {
+        let mut tx = self
+            .store
+            .begin_with(&calls::ASSERT_SUBSCRIPTION, &[name, partition, fence], name)
+            .await?;
+        let driven = match self.drive(Some(&mut tx)).await {
+            // What the handler has only sent must have worked, too.
+            Ok(count) => tx.flush().await.map(|()| count).map_err(Into::into),
+            failed => failed,
+        };
+        let count = match driven {
             Ok(count) => count,
             Err(error) if tx.conn().client().is_closed() || is_outage(&error) => {
                 return Err(outage(&error));
@@ -87,41 +103,42 @@ impl Attempt<'_> {
                 return Err(Fault::Handler(error));
             }
         };
-        let marked = self.mark(tx.conn(), count).await;
-        let checkpoint = marked.map_err(own_fault)?;
-        match tx.commit().await {
+        let Some(position) = self.target(count) else {
+            tx.commit().await?;
+            return Ok((count, None));
+        };
+        // In one go: if the checkpoint is refused, so is the commit.
+        let committed = match self.mark {
+            Mark::Checkpoint { .. } => {
+                let params: [&(dyn ToSql + Sync); 4] = [name, partition, fence, &position];
+                tx.commit_behind(&calls::CHECKPOINT, &params, name).await
+            }
+            Mark::Parked { stream } => {
+                let params: [&(dyn ToSql + Sync); 5] = [name, partition, fence, stream, &position];
+                tx.commit_behind(&calls::CHECKPOINT_PARKED, &params, name)
+                    .await
+            }
+        };
+        let checkpoint = matches!(self.mark, Mark::Checkpoint { .. }).then_some(position);
+        match committed {
             Ok(()) => Ok((count, checkpoint)),
-            Err(error) if error.is_outcome_unknown() => Err(Fault::Halt(Halt::Restart(error))),
-            Err(error) => Err(own_fault(error)),
+            Err(Uncommitted::Call(error)) => Err(refused(error)),
+            Err(Uncommitted::Commit(error)) if error.is_outcome_unknown() => {
+                Err(Fault::Halt(Halt::Restart(error)))
+            }
+            Err(Uncommitted::Commit(error)) => Err(own_fault(error)),
         }
     }
 
-    async fn mark(&self, conn: &impl Talk, count: usize) -> Result<Option<i64>> {
-        let Tenure {
-            name,
-            partition,
-            fence,
-        } = self.tenure;
-        let Some(last) = count.checked_sub(1).and_then(|last| self.events.get(last)) else {
-            return Ok(None);
-        };
-        let (rows, checkpoint) = match self.mark {
-            Mark::Checkpoint { page_end } => {
-                let all = count == self.events.len();
-                let position = page_end.filter(|_| all).unwrap_or(last.position);
-                let rows = conn
-                    .rows(&calls::CHECKPOINT, &[name, partition, fence, &position])
-                    .await;
-                (rows, Some(position))
-            }
-            Mark::Parked { stream } => {
-                let params: [&(dyn tokio_postgres::types::ToSql + Sync); 5] =
-                    [name, partition, fence, stream, &last.position];
-                (conn.rows(&calls::CHECKPOINT_PARKED, &params).await, None)
-            }
-        };
-        rows.map_err(|e| from_driver(e, Doing::InTransaction(name)))?;
-        Ok(checkpoint)
+    /// How far the database is to be told that events are handled.
+    fn target(&self, count: usize) -> Option<i64> {
+        let last = self.events.get(count.checked_sub(1)?)?.position;
+        Some(match self.mark {
+            Mark::Checkpoint {
+                page_end: Some(end),
+            } if count == self.events.len() => *end,
+            _ => last,
+        })
     }
 
     /// Gives the events to the handler; its panics are errors.
@@ -149,6 +166,15 @@ fn own_fault(error: Error) -> Fault {
         Fault::Halt(Halt::Restart(error)) => Fault::Handler(error.into()),
         fault => fault,
     }
+}
+
+/// What the database raises at a checkpoint. A position out of range is nobody's fault: a crash of the server has taken back
+/// how far this fence was handed events.
+fn refused(error: Error) -> Fault {
+    if error.sqlstate() == Some(sqlstate::INVALID_PARAMETER_VALUE) {
+        return Fault::Halt(Halt::Restart(error));
+    }
+    own_fault(error)
 }
 
 fn outage(error: &BoxError) -> Fault {

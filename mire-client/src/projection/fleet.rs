@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::{FutureExt, StreamExt, stream};
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_postgres::Row;
@@ -14,7 +15,7 @@ use super::halt::Halt;
 use super::hold::Hold;
 use super::measure;
 use super::share::share;
-use super::worker::{self, Ended, acquire, check_epoch};
+use super::worker::{self, Acquired, Ended, acquire, check_epoch};
 use crate::connection::{Conn, PrivateConn, Talk, calls};
 use crate::error::{Doing, Error, ErrorKind, Result, from_driver};
 
@@ -57,6 +58,13 @@ struct Attended {
     parked_ready: bool,
     epoch: i64,
     store_epoch: i64,
+}
+
+/// Partitions of a subscription that this worker should have.
+struct Wish<'r> {
+    wanted: usize,
+    /// Those that can be had, in the order in which to try.
+    free: Vec<&'r Attended>,
 }
 
 impl Fleet {
@@ -160,15 +168,62 @@ impl Fleet {
         }
         self.keep_holds(&rows, &asked, asked_at);
         self.tell_status(&rows);
+        let mut wishes: Vec<Wish<'_>> = Vec::new();
         for subscription in 0..self.subscribed.len() {
             let mine: Vec<_> = rows
                 .iter()
                 .filter(|row| row.subscription == subscription)
                 .collect();
             self.notice_gone(subscription, mine.is_empty());
-            self.balance(subscription, &mine).await?;
+            wishes.extend(self.balance(subscription, &mine));
         }
-        Ok(())
+        let outcome = self.fulfil(wishes).await;
+        for subscription in 0..self.subscribed.len() {
+            self.count(subscription);
+        }
+        outcome
+    }
+
+    /// Takes partitions, those of many subscriptions side by side, until everyone has what it wants or nothing is left.
+    async fn fulfil(&mut self, mut wishes: Vec<Wish<'_>>) -> Result<()> {
+        /// So many are taken at a time.
+        const TOGETHER: usize = 4;
+        let (context, subscribed) = (self.context.clone(), self.subscribed.clone());
+        loop {
+            let next: Vec<_> = wishes
+                .iter_mut()
+                .enumerate()
+                .flat_map(|(index, wish)| {
+                    let some = wish.free.len().min(wish.wanted);
+                    wish.free.drain(..some).map(move |row| (index, row))
+                })
+                .collect();
+            if next.is_empty() {
+                return Ok(());
+            }
+            let mut acquiring = Vec::with_capacity(next.len());
+            for (index, row) in next {
+                let name = subscribed[row.subscription].name();
+                let acquired = acquire(&context, name, row.partition);
+                acquiring.push(acquired.map(move |acquired| (index, row, acquired)).boxed());
+            }
+            let mut taken = stream::iter(acquiring).buffer_unordered(TOGETHER);
+            // What was taken is worked on, also when another one could not be had.
+            let mut failed = None;
+            while let Some((index, row, acquired)) = taken.next().await {
+                match acquired {
+                    Ok(Some(acquired)) => {
+                        wishes[index].wanted -= 1;
+                        self.start(row, acquired);
+                    }
+                    Ok(None) => {}
+                    Err(error) => failed = Some(error),
+                }
+            }
+            if let Some(error) = failed {
+                return Err(error);
+            }
+        }
     }
 
     /// Says once that a subscription has been dropped. It may be made again.
@@ -251,11 +306,9 @@ impl Fleet {
         }
     }
 
-    /// Gives back what is more than this worker's share of a subscription, or takes what is free up to it.
-    async fn balance(&mut self, subscription: usize, rows: &[&Attended]) -> Result<()> {
-        let Some(first) = rows.first() else {
-            return Ok(());
-        };
+    /// Gives back what is more than this worker's share of a subscription, or wishes for what is free up to it.
+    fn balance<'r>(&self, subscription: usize, rows: &[&'r Attended]) -> Option<Wish<'r>> {
+        let first = rows.first()?;
         let share = share(rows.len(), first.workers, first.rank);
         let mut working: Vec<i32> = self
             .held
@@ -269,34 +322,26 @@ impl Fleet {
                 held.hold.stop();
             }
         }
-        let mut wanted = share.saturating_sub(working.len());
+        let wanted = share.saturating_sub(working.len());
         // Everyone begins elsewhere, so that few go for the same.
         let begin = first.rank * share % rows.len();
-        for row in rows.iter().cycle().skip(begin).take(rows.len()) {
-            if wanted == 0 {
-                break;
-            }
+        let in_turn = rows.iter().cycle().skip(begin).take(rows.len());
+        let free = in_turn.copied().filter(|row| {
             // What bears our name without a worker is left from one that was lost.
-            let free = row
-                .holder
+            row.holder
                 .as_ref()
-                .is_none_or(|holder| *holder == self.context.holder);
-            if free
+                .is_none_or(|holder| *holder == self.context.holder)
                 && !self.held.contains_key(&(subscription, row.partition))
-                && self.take(subscription, row).await?
-            {
-                wanted -= 1;
-            }
-        }
-        self.count(subscription);
-        Ok(())
+        });
+        Some(Wish {
+            wanted,
+            free: free.collect(),
+        })
     }
 
-    async fn take(&mut self, subscription: usize, row: &Attended) -> Result<bool> {
+    fn start(&mut self, row: &Attended, acquired: Acquired) {
+        let subscription = row.subscription;
         let subscribed = self.subscribed[subscription].clone();
-        let Some(acquired) = acquire(&self.context, subscribed.name(), row.partition).await? else {
-            return Ok(false);
-        };
         tracing::info!(
             subscription = subscribed.name(),
             partition = row.partition,
@@ -323,7 +368,6 @@ impl Fleet {
                 abort,
             },
         );
-        Ok(true)
     }
 
     fn count(&self, subscription: usize) {

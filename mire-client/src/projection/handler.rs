@@ -33,7 +33,8 @@ pub trait TransactionalHandler: Send + Sync + 'static {
     /// Which events: an aggregate's, several aggregates', or [`Raw`](crate::Raw).
     type Event: ProjectedEvent;
 
-    /// Handles an event with SQL of the transaction ([`Transaction::sql`]). Several events may share a transaction; when
+    /// Handles an event with SQL of the transaction: [`Transaction::queue`] for what only writes, which does not wait for each
+    /// answer, [`Transaction::execute`] for what must be waited for, [`Transaction::sql`] for all else. Several events may share a transaction; when
     /// one of them fails all are rolled back, and tried again each in a transaction of its own.
     ///
     /// # Errors

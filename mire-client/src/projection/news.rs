@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::context::Subscribed;
+use super::context::{Subscribed, advance};
 use super::retry::doubled;
 use crate::error::Result;
-use crate::store::{EventStore, ReadAll};
+use crate::store::{EventStore, Listener, ReadAll};
 
 /// With so many subscriptions or more it pays to look what the news are before waking everybody.
 const MANY: usize = 4;
@@ -18,8 +18,21 @@ const PEEK: u32 = 50;
 /// Whom the news did not concern moves on along with the others, but not at once: within so long.
 const LATER: Duration = Duration::from_secs(1);
 
+/// The subscriptions of a runner, when the program itself appends something.
+struct Appends(Vec<Arc<Subscribed>>);
+
+impl Listener for Appends {
+    fn appended(&self, stream: &str, position: i64) {
+        for subscribed in &self.0 {
+            subscribed.appended(stream, position);
+        }
+    }
+}
+
 /// Waits for news for ever.
 pub(crate) async fn announce(store: EventStore, subscribed: Vec<Arc<Subscribed>>, after: i64) {
+    let appends: Arc<dyn Listener> = Arc::new(Appends(subscribed.clone()));
+    store.listeners.add(Arc::downgrade(&appends));
     let latest = watch::Sender::new(after);
     tokio::select! {
         () = listen(&store, &subscribed, &latest) => {}
@@ -72,11 +85,7 @@ async fn trail(subscribed: &[Arc<Subscribed>], mut latest: watch::Receiver<i64>)
 fn tell(subscribed: &[Arc<Subscribed>], position: i64, concerned: Option<&HashSet<usize>>) {
     for (index, subscribed) in subscribed.iter().enumerate() {
         if concerned.is_none_or(|some| some.contains(&index)) {
-            subscribed.news.send_if_modified(|known| {
-                let newer = position > *known;
-                *known = position.max(*known);
-                newer
-            });
+            advance(&subscribed.news, position);
         }
     }
 }
@@ -147,6 +156,7 @@ mod tests {
             retry: RetryPolicy::none(),
             on_failure: OnFailure::Stop,
             news: watch::Sender::new(0),
+            hint: watch::Sender::new(0),
             status: watch::Sender::new(Status::default()),
         };
         (0..count).map(one).map(Arc::new).collect()

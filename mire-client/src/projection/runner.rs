@@ -43,7 +43,7 @@ use crate::store::EventStore;
 ///     async fn handle(&self, event: &Incoming<'_, AccountEvent>, tx: &mut Transaction) -> Result<(), BoxError> {
 ///         let AccountEvent::Deposited { cents } = &event.event;
 ///         let sql = "INSERT INTO balances VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET cents = balances.cents + $2";
-///         tx.sql().execute(sql, &[&event.id(), cents]).await?;
+///         tx.queue(sql, &[&event.id(), cents]).await?;
 ///         Ok(())
 ///     }
 /// }
@@ -229,23 +229,21 @@ impl ProjectionRunnerBuilder {
         }
         let holder = format!("{}/{}", self.holder, Uuid::now_v7().simple());
         let now = self.store.safe_position().await?;
+        let definitions = self.subscriptions.iter().map(|(definition, _)| definition);
+        create(&self.store, definitions.collect()).await?;
         let mut subscribed = Vec::new();
         for (definition, handler) in self.subscriptions {
-            create(&self.store, &definition).await?;
             subscribed.push(Arc::new(Subscribed {
                 retry: definition.retry.unwrap_or(self.retry),
                 on_failure: definition.on_failure.unwrap_or(self.on_failure),
                 news: watch::Sender::new(now),
+                hint: watch::Sender::new(now),
                 status: watch::Sender::new(Status::default()),
                 definition,
                 handler,
             }));
         }
-        let context = Arc::new(Context {
-            store: self.store.clone(),
-            holder: holder.clone(),
-            ttl: self.ttl,
-        });
+        let context = Arc::new(Context::new(self.store.clone(), holder.clone(), self.ttl));
         let fleet = Fleet::new(
             context,
             subscribed.clone(),
@@ -288,21 +286,26 @@ impl ProjectionRunnerBuilder {
     }
 }
 
-/// Registers a subscription.
-async fn create(store: &EventStore, definition: &Subscription) -> Result<()> {
-    let (start, partitions) = definition.to_sql()?;
-    let conn = store.connector.pooled().await?;
-    conn.rows(
-        &calls::CREATE_SUBSCRIPTION,
-        &[
-            &definition.name,
-            &definition.categories,
-            &definition.types,
-            &start,
-            &partitions,
-        ],
-    )
-    .await
-    .map_err(|e| from_driver(e, Doing::Reading(&definition.name)))?;
-    Ok(())
+/// Registers subscriptions: all or none, with one commit.
+async fn create(store: &EventStore, mut definitions: Vec<&Subscription>) -> Result<()> {
+    // Every process in this order, so that none waits for another that waits for it.
+    definitions.sort_unstable_by_key(|definition| &definition.name);
+    let tx = store.begin().await?;
+    for definition in definitions {
+        let (start, partitions) = definition.to_sql()?;
+        tx.conn()
+            .rows(
+                &calls::CREATE_SUBSCRIPTION,
+                &[
+                    &definition.name,
+                    &definition.categories,
+                    &definition.types,
+                    &start,
+                    &partitions,
+                ],
+            )
+            .await
+            .map_err(|e| from_driver(e, Doing::InTransaction(&definition.name)))?;
+    }
+    tx.commit().await
 }

@@ -55,7 +55,7 @@ impl Subscription {
             types: None,
             start: StartAt::Beginning,
             partitions: 1,
-            page_events: 1_000,
+            page_events: 5_000,
             page_bytes: 4 << 20,
             unknown: UnknownEvents::Skip,
             retry: None,
@@ -98,7 +98,7 @@ impl Subscription {
         self
     }
 
-    /// A page holds at most so many events (1,000 if not said) and so many bytes of data and metadata (4 MiB), but one event
+    /// A page holds at most so many events (5,000 if not said) and so many bytes of data and metadata (4 MiB), but one event
     /// at least. A partition has at most two pages in memory; a [`BatchHandler`](crate::BatchHandler) gets at most one at a
     /// time.
     pub fn page(mut self, events: u32, bytes: usize) -> Self {

@@ -187,10 +187,12 @@ impl EventStore {
     }
 
     async fn send(&self, request: AppendRequest) -> Result<Recorded> {
-        match &self.batcher {
+        let recorded = match &self.batcher {
             Some(batcher) => batcher.append(request).await,
             None => self.append_alone(&request).await,
-        }
+        }?;
+        self.listeners.tell(&recorded);
+        Ok(recorded)
     }
 
     /// An append without company. After a lost connection it is sent again where that is safe: idle connections of a pool

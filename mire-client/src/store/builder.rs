@@ -168,7 +168,11 @@ fn assemble_with(
         .shared_commits
         .clone()
         .map(|settings| Arc::new(Batcher::new(connector.clone(), settings)));
-    EventStore { connector, batcher }
+    EventStore {
+        connector,
+        batcher,
+        listeners: Arc::default(),
+    }
 }
 
 fn config(reason: &str) -> Error {

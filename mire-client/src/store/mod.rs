@@ -6,6 +6,7 @@ mod builder;
 mod expected;
 mod feed;
 mod hydrate;
+mod listeners;
 mod load;
 mod migrate;
 mod read;
@@ -22,6 +23,7 @@ pub use read::ReadStream;
 
 pub(crate) use append::{AppendRequest, append_directly};
 pub(crate) use feed::feed_row;
+pub(crate) use listeners::{Listener, Listeners};
 pub(crate) use load::load_on;
 
 use crate::batch::Batcher;
@@ -54,6 +56,7 @@ use crate::error::Result;
 pub struct EventStore {
     pub(crate) connector: Arc<Connector>,
     pub(crate) batcher: Option<Arc<Batcher>>,
+    pub(crate) listeners: Arc<Listeners>,
 }
 
 impl std::fmt::Debug for EventStore {

@@ -33,7 +33,7 @@ impl TransactionalHandler for Balances {
         if let AccountEvent::Deposited { cents } = &event.event {
             let sql = "INSERT INTO balances VALUES ($1, $2, 1)
                 ON CONFLICT (id) DO UPDATE SET cents = balances.cents + $2, events = balances.events + 1";
-            tx.sql().execute(sql, &[&event.id(), cents]).await?;
+            tx.queue(sql, &[&event.id(), cents]).await?;
         }
         if self.fail_on.lock().unwrap().as_deref() == Some(event.id()) {
             return Err("told to fail".into());

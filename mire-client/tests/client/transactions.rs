@@ -263,3 +263,51 @@ async fn a_transaction_whose_connection_has_died_is_known_not_to_have_committed(
     );
     assert_eq!(f.store.save(&mut account).await.unwrap().version, 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn queued_statements_come_in_order_and_are_committed_all_or_none() {
+    for unnamed in [false, true] {
+        let mut builder = mire_client::EventStore::builder().pool_size(1);
+        if unnamed {
+            builder = builder.statements(mire_client::Statements::Unnamed);
+        }
+        let f = fixture_with(builder).await;
+        let table = "CREATE TABLE report (n bigint CHECK (n < 1000), note text)";
+        f.session().await.batch_execute(table).await.unwrap();
+        let insert = "INSERT INTO report VALUES ($1, $2)";
+        let mut tx = f.store.begin().await.unwrap();
+        for n in 0..999_i64 {
+            let note = (n % 2 == 0).then(|| n.to_string());
+            tx.queue(insert, &[&n, &note]).await.unwrap();
+        }
+        let changed = tx
+            .execute("UPDATE report SET n = n + 1", &[])
+            .await
+            .unwrap();
+        assert_eq!(changed, 999, "it sees what was queued before");
+        tx.commit().await.unwrap();
+        assert_eq!(f.number("SELECT sum(n)::bigint FROM report").await, 499_500);
+        assert_eq!(f.number("SELECT count(note) FROM report").await, 500);
+
+        // The first error is told, whoever asks; nothing is left, and the connection is fit for the next.
+        let mut tx = f.store.begin().await.unwrap();
+        let mut failed = None;
+        for n in [1, 2000, 3_i64] {
+            failed = failed.or(tx.queue(insert, &[&n, &"x"]).await.err());
+        }
+        failed = failed.or(tx.flush().await.err());
+        let code = failed.as_ref().and_then(|e| e.code()).map(|c| c.code());
+        assert_eq!(code, Some("23514"));
+        assert!(tx.commit().await.is_err());
+        let mut tx = f.store.begin().await.unwrap();
+        assert!(tx.queue(insert, &[&"no number", &"x"]).await.is_err());
+        tx.rollback().await.unwrap();
+        let mut tx = f.store.begin().await.unwrap();
+        tx.queue(insert, &[&1_i64, &"dropped"]).await.unwrap();
+        drop(tx);
+        let mut tx = f.store.begin().await.unwrap();
+        tx.queue(insert, &[&1_i64, &"kept"]).await.unwrap();
+        tx.commit().await.unwrap();
+        assert_eq!(f.number("SELECT count(*) FROM report").await, 1_000);
+    }
+}

@@ -24,9 +24,11 @@ use crate::projection::retry::doubled;
 use crate::projection::worker::{Acquired, check_epoch};
 
 /// So many events share a transaction at most, unless the handler takes pages.
-const PER_TRANSACTION: usize = 200;
+const PER_TRANSACTION: usize = 1_000;
 /// A plain handler's checkpoint is never older than this while it works.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
+/// Nor older than this at the end of a page.
+const SOON: Duration = Duration::from_millis(50);
 
 pub(crate) struct Shift<'a> {
     context: &'a Context,
@@ -150,10 +152,11 @@ impl<'a> Shift<'a> {
                 // From the checkpoint, a fetch that finds nothing moves it along by itself.
                 let from_checkpoint = self.at == self.checkpoint;
                 let after = (!from_checkpoint).then_some(self.at);
-                let page = self
-                    .hold
-                    .while_held(fetch(&self.context.store, &self.tenure, self.size, after))
-                    .await??;
+                let fetched = async {
+                    let _turn = self.context.turn().await;
+                    fetch(&self.context.store, &self.tenure, self.size, after).await
+                };
+                let page = self.hold.while_held(fetched).await??;
                 if from_checkpoint && page.events.is_empty() {
                     self.checkpoint = page.next_position.max(self.checkpoint);
                 }
@@ -267,7 +270,10 @@ impl<'a> Shift<'a> {
             }
         }
         self.at = next_position;
-        self.save_checkpoint().await?;
+        // A plain handler's checkpoint can wait while there is more to do; before a rest it is saved.
+        if !matches!(self.ahead, Ahead::Fetching(_)) || self.checkpointed.elapsed() > SOON {
+            self.save_checkpoint().await?;
+        }
         let lag = *self.subscribed.news.borrow() - self.at;
         measure::lag(self.subscribed.name(), self.tenure.partition, lag);
         tracing::debug!(
@@ -402,6 +408,7 @@ impl<'a> Shift<'a> {
         self.vain = if in_vain { self.vain + 1 } else { 0 };
         let pause = doubled(FIRST_PAUSE, self.vain.saturating_sub(1), LONGEST_PAUSE);
         let mut news = self.subscribed.news.subscribe();
+        let mut hint = self.subscribed.hint.subscribe();
         let mut status = self.subscribed.status.subscribe();
         let (old_news, was_paused) = (*news.borrow(), status.borrow().paused);
         loop {
@@ -415,12 +422,15 @@ impl<'a> Shift<'a> {
             if self.parked_ready()
                 || (was_paused && !paused)
                 || (expected && !paused && (!in_vain || known > old_news))
+                || (*hint.borrow_and_update() > self.at && !paused && !in_vain)
             {
                 return Ok(());
             }
             let wait = async {
                 tokio::select! {
                     changed = news.changed() => changed.map(|()| false),
+                    // In vain once: then the news are waited for.
+                    changed = hint.changed(), if !in_vain => changed.map(|()| false),
                     changed = status.changed() => changed.map(|()| false),
                     () = tokio::time::sleep(pause), if expected && !paused => Ok(true),
                 }
