@@ -95,7 +95,8 @@ impl Counted {
     /// Counts what happens meanwhile.
     async fn count(&self, work: impl Future<Output = ()>) -> Counts {
         self.run("SELECT pg_stat_statements_reset()").await;
-        let lsn = "SELECT pg_current_wal_insert_lsn()::text";
+        // Not the insert position: what is not flushed yet cannot be looked into.
+        let lsn = "SELECT pg_current_wal_flush_lsn()::text";
         let before = self.text(lsn).await;
         work.await;
         let after = self.text(lsn).await;
