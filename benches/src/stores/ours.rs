@@ -158,9 +158,7 @@ impl TransactionalHandler for Project {
         tx: &mut Transaction,
     ) -> Result<(), BoxError> {
         let by = event.event.by();
-        // Typed: one round trip. A handler has no place to keep a prepared statement.
-        let row: [(&(dyn ToSql + Sync), Type); 2] = [(&event.id(), Type::TEXT), (&by, Type::INT8)];
-        tx.sql().execute_typed(Manner::ONE, &row).await?;
+        tx.queue(Manner::ONE, &[&event.id(), &by]).await?;
         self.0.add(by);
         Ok(())
     }
