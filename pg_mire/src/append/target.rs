@@ -1,5 +1,5 @@
 //! A table of ours as something to insert into: the way COPY does it, with every index the table has, also those that a
-//! user has added. What such an insert would bypass (triggers, CHECKs, row security) is refused instead.
+//! user has added. What such an insert would bypass (triggers, check constraints, row security) is refused instead.
 #![allow(unsafe_code)]
 
 use pgrx::pg_sys::{self, Datum, Relation, TupleTableSlot};
