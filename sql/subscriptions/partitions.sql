@@ -62,10 +62,14 @@ BEGIN
   -- Before the checkpoint's row, as acquire does. It also bounds the transaction's idle time: whoever holds the row and
   -- stalls would keep the partition for ever.
   PERFORM mire.assert_lease(held, fence);
+  -- Not waiting for who is just renewing it: that may be this worker's fetch ahead, which waits for a checkpoint that this
+  -- transaction has locked.
   IF heartbeat THEN
     PERFORM mire.renew_lease(held, enter_partition.fence, l.ttl)
-       FROM mire.leases AS l
-      WHERE l.resource = held AND l.expires_at < clock_timestamp() + l.ttl * 2 / 3;
+       FROM (SELECT l.ttl
+               FROM mire.leases AS l
+              WHERE l.resource = held AND l.expires_at < clock_timestamp() + l.ttl * 2 / 3
+                FOR NO KEY UPDATE SKIP LOCKED) AS l;
   END IF;
   SELECT c.* INTO progress
     FROM mire.checkpoints AS c

@@ -153,7 +153,7 @@ fn counters(client: &mut Client) -> (i64, i64) {
 }
 
 #[test]
-fn heartbeats_and_commits_that_keep_the_lease_are_hot() {
+fn figures_of_heartbeats_and_commits_that_keep_the_lease_are_hot() {
     let database = shared().fresh_database().unwrap();
     let mut client = connect(&database.url);
     let items: Vec<Value> = (0..50)

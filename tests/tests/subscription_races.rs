@@ -95,6 +95,37 @@ fn a_fetch_that_overlaps_alter_does_not_go_beyond_the_stop_position() {
 }
 
 #[test]
+fn a_heartbeat_does_not_wait_for_another_of_the_same_holder() {
+    let (database, mut client) = store(2);
+    create(&mut client, "s", 1);
+    let fence = acquire(&mut client, "s", 0, "w", "3 seconds")
+        .unwrap()
+        .fence;
+    let held = Partition {
+        name: "s",
+        number: 0,
+        fence: fence.unwrap(),
+    };
+    let mut working = client.transaction().unwrap();
+    let page = held.fetch(&mut working, 1000).unwrap();
+    held.checkpoint(&mut working, page.next).unwrap();
+    wait_until("a heartbeat is due", || {
+        let due = "SELECT expires_at < clock_timestamp() + ttl * 0.6 FROM mire.leases";
+        value(&mut working, due)
+    });
+    std::thread::scope(|scope| {
+        // Has renewed the lease, and waits for the checkpoint.
+        let mut ahead = connect(&database.url);
+        let ahead_pid = pid(&mut ahead);
+        let fetch = scope.spawn(move || held.fetch(&mut ahead, 1000).map(drop));
+        wait_until_blocked(&database, ahead_pid);
+        held.parked(&mut working, 5).unwrap();
+        working.commit().unwrap();
+        fetch.join().unwrap().unwrap();
+    });
+}
+
+#[test]
 fn a_reset_that_overlaps_the_change_of_partitions_resets_the_new_ones() {
     let (database, mut client) = store(1);
     about_to_change(&mut client, 3);

@@ -204,6 +204,9 @@ async fn a_restart_of_the_database_is_survived() {
     tx.commit().await.unwrap();
     eventually(async || world.keys().len() >= 30).await;
     let cluster = tokio::task::spawn_blocking(move || {
+        cluster
+            .expect_in_log("terminating connection due to administrator command")
+            .unwrap();
         cluster.restart().unwrap();
         cluster
     })
