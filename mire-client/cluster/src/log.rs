@@ -24,6 +24,8 @@ const HARMLESS: &[&str] = &[
     "terminating connection due to unexpected postmaster exit",
     // An autovacuum worker whose database a test has just dropped, with force.
     "terminating autovacuum process due to administrator command",
+    // A client that left while the server was still working for it: it is the client that is gone.
+    "connection to client lost",
     "\"logical replication launcher\"", // its normal end at a shutdown
 ];
 

@@ -50,8 +50,6 @@ impl Counted {
                 .unwrap()
         };
         let cluster = tokio::task::spawn_blocking(start).await.unwrap();
-        // A waiter whose caller leaves at the end of a test.
-        cluster.expect_in_log("connection to client lost").unwrap();
         let counted = Self {
             cluster,
             world: World::default(),
