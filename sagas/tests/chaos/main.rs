@@ -111,6 +111,8 @@ async fn book(plan: Plan) -> Vec<String> {
         "terminating connection due to idle-in-transaction timeout",
         "terminating connection due to administrator command",
         "connection to client lost",
+        // A worker that is stopped while it connects.
+        "canceling authentication due to timeout",
     ] {
         cluster.expect_in_log(line).unwrap();
     }
