@@ -19,6 +19,7 @@ mod handler;
 mod history;
 pub mod measure;
 mod outbox;
+mod panics;
 mod response;
 mod retry;
 mod runner;
@@ -26,6 +27,7 @@ mod saga;
 mod simulate;
 mod start_on;
 mod starting;
+mod status;
 mod step;
 mod storage;
 mod test_kit;
@@ -47,11 +49,11 @@ pub use outbox::{EmitPublisher, OutboxMessage, PublishError, Published};
 pub use response::{AsData, AsEvent, AsResult, Data, FromResponse, IntoResponse, OnResponse};
 pub use retry::RetryPolicy;
 pub use runner::{
-    Delivery, EmittedRequest, HistoryEntry, ListFilter, ListedInstance, SagaRunner, SagaStatus,
-    Started,
+    Delivery, EmittedRequest, HistoryEntry, ListFilter, ListedInstance, SagaRunner, Started,
 };
 pub use saga::{Saga, Start};
 pub use simulate::Simulation;
+pub use status::SagaStatus;
 pub use step::{Comp, Each, Lists, Requesting, StepNames, Task, Waits, comp, for_each, task};
 pub use test_kit::{TestDecision, Testing};
 pub use worker::{SagaWorker, SagaWorkerBuilder};

@@ -7,8 +7,8 @@ use serde_json::Value;
 use super::Input;
 use super::drive::{Part, Run};
 use crate::effect::{EffectError, brief};
-use crate::engine::calls::guarded;
 use crate::history::{Fact, Instance, Signalled};
+use crate::panics::guarded;
 use crate::topology::{Fault, Refusal, Response, SignalAction, StepNo};
 
 impl Run<'_> {
@@ -91,7 +91,8 @@ impl Run<'_> {
             }
             return Ok(());
         }
-        if !self.progress_answered(part, activation, request, answer.is_ok()) {
+        // With an id it is recorded also when it says nothing new: so that the id is known.
+        if id.is_some() || !self.progress_answered(part, activation, request, answer.is_ok()) {
             self.record_answer(part, activation, request, answer, id);
         }
         Ok(())

@@ -1,26 +1,14 @@
 //! Calls into the program's own code: decides, gates and maps of answers. A panic in there is a [`Fault`] of this
 //! instance and nobody else's.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use serde_json::Value;
 
 use super::Message;
 use super::answers::millis;
 use super::drive::{Part, Run};
 use crate::history::{Cause, Fact, RecordedRequest, StepStatus};
+use crate::panics::guarded;
 use crate::topology::{Context, Decision, Fault, Request};
-
-pub(super) fn guarded<T>(call: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
-    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|panic| {
-        let message = panic
-            .downcast_ref::<&str>()
-            .map(ToString::to_string)
-            .or_else(|| panic.downcast_ref::<String>().cloned())
-            .unwrap_or_else(|| "no message".to_owned());
-        Err(Fault(format!("panicked: {message}")))
-    })
-}
 
 impl Run<'_> {
     /// What each step came to, for extractors.

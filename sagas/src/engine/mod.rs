@@ -18,6 +18,7 @@ use crate::effect::EffectError;
 use crate::history::{Fact, Instance};
 use crate::topology::{Response, StepNo};
 
+pub(crate) use crate::status::SagaStatus as Status;
 pub(crate) use drive::drive;
 
 /// Microseconds since 1970 by the database's clock.
@@ -45,41 +46,6 @@ pub(crate) enum Input {
         answer: Result<Response, String>,
         id: Option<String>,
     },
-}
-
-/// Where an instance is, as the database's row says it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Status {
-    Running,
-    Compensating,
-    Parked,
-    Intervention,
-    Completed,
-    Compensated,
-    Failed,
-    Cancelled,
-}
-
-impl Status {
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Running => "running",
-            Self::Compensating => "compensating",
-            Self::Parked => "parked",
-            Self::Intervention => "intervention",
-            Self::Completed => "completed",
-            Self::Compensated => "compensated",
-            Self::Failed => "failed",
-            Self::Cancelled => "cancelled",
-        }
-    }
-
-    pub(crate) fn is_ended(self) -> bool {
-        matches!(
-            self,
-            Self::Completed | Self::Compensated | Self::Failed | Self::Cancelled
-        )
-    }
 }
 
 /// A request for the outbox.

@@ -4,9 +4,8 @@ use std::time::{Duration, Instant};
 
 use super::work::{End, Hand};
 use super::{Held, Known};
-use crate::engine::{Drive, Input};
+use crate::engine::Drive;
 use crate::error::Error;
-use crate::history::Fact;
 use crate::measure;
 use crate::storage::{CommitItem, encode, fresh_id};
 use crate::topology::Fault;
@@ -22,28 +21,14 @@ pub(super) enum Committed {
 }
 
 impl Hand {
-    pub(super) async fn commit(
-        &mut self,
-        drive: &Drive,
-        inputs: &[Input],
-        keep: bool,
-    ) -> Committed {
+    pub(super) async fn commit(&mut self, drive: &Drive, keep: bool) -> Committed {
         /// Between two looks at an instance that somebody's transaction sits on.
         const PAUSE: Duration = Duration::from_millis(20);
         /// So often an instance that nobody here holds is looked at.
         const LOOKS: u32 = 50;
         let fence = self.held.as_ref().map(Held::fence);
         let version = self.known.instance.version;
-        let heard = heard(drive, inputs);
-        let with_answer: Vec<Fact>;
         let mut item = CommitItem::of(drive, version, fence, fresh_id());
-        if let Some(answer) = &heard {
-            with_answer = std::iter::once(answer)
-                .chain(&drive.facts)
-                .cloned()
-                .collect();
-            item.facts = &with_answer;
-        }
         item.keep = keep;
         if keep {
             item.due_in_ms = None;
@@ -68,7 +53,6 @@ impl Hand {
                 "committed" | "duplicate" => {
                     measure::committed(self.whose.topology.name);
                     self.known.instance = drive.instance.clone();
-                    self.known.hear(inputs);
                     if let Some(version) = result.version {
                         self.known.instance.version = version;
                     }
@@ -164,38 +148,4 @@ impl Hand {
             }
         }
     }
-}
-
-/// An answer with an id is recorded even where its consequences say it all, so that it is known when it comes again.
-fn heard(drive: &Drive, inputs: &[Input]) -> Option<Fact> {
-    let [
-        Input::Answer {
-            step,
-            undo,
-            activation,
-            request,
-            answer,
-            id: Some(id),
-        },
-    ] = inputs
-    else {
-        return None;
-    };
-    let recorded =
-        |fact: &Fact| matches!(fact, Fact::Answered { id: Some(known), .. } if known == id);
-    if drive.facts.is_empty() || drive.facts.iter().any(recorded) {
-        return None;
-    }
-    let response = answer.as_ref().ok();
-    Some(Fact::Answered {
-        step: step.clone(),
-        undo: *undo,
-        activation: *activation,
-        request: *request,
-        ok: answer.is_ok(),
-        kind: response.and_then(|response| response.kind.clone()),
-        data: response.map_or_else(Default::default, |response| response.data.clone()),
-        error: answer.as_ref().err().cloned(),
-        id: Some(id.clone()),
-    })
 }

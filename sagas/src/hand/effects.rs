@@ -10,10 +10,11 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::AbortHandle;
 use tracing::{Instrument, debug_span};
 
-use super::{Desk, panic_text};
+use super::Desk;
 use crate::effect::{EffectError, brief};
 use crate::engine::{Input, PendingEffect};
 use crate::measure;
+use crate::panics::panic_text;
 use crate::storage::{AnswerItem, DeliverItem, encode};
 use crate::topology::{EffectCall, Request, Response, Topology};
 

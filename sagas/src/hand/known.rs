@@ -1,14 +1,11 @@
 //! [`Known`]: an instance in memory, with the clock its times belong to.
 
-use std::any::Any;
-use std::borrow::Cow;
-use std::collections::HashSet;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant as Moment, SystemTime};
 
 use crate::engine::{Drive, Input, Micros, drive};
-use crate::history::{Fact, Instance, Progress};
-use crate::storage::{Claimed, StoredEvent};
+use crate::history::{Instance, Progress};
+use crate::panics::guarded;
+use crate::storage::Claimed;
 use crate::topology::{Fault, Topology};
 
 /// An instance in memory.
@@ -16,8 +13,6 @@ use crate::topology::{Fault, Topology};
 pub(crate) struct Known {
     pub(crate) instance: Instance,
     pub(crate) clock: Clock,
-    /// Ids of answers that are recorded.
-    heard: HashSet<String>,
 }
 
 /// The database's clock as this process knows it: what it said last, and how long that is ago.
@@ -63,7 +58,7 @@ impl Known {
         let mut known = Self::new(instance, Clock::new(claimed.now));
         guarded(|| {
             for event in events {
-                known.take(event);
+                known.instance.apply(event.version, event.at, &event.facts);
             }
             Ok(())
         })?;
@@ -73,38 +68,12 @@ impl Known {
     }
 
     pub(crate) fn new(instance: Instance, clock: Clock) -> Self {
-        Self {
-            instance,
-            clock,
-            heard: HashSet::new(),
-        }
-    }
-
-    /// Of answers with one id the first counts, whichever way they came.
-    fn take(&mut self, event: &StoredEvent) {
-        let mut facts = Cow::Borrowed(event.facts.as_slice());
-        for fact in &event.facts {
-            if let Fact::Answered { id: Some(id), .. } = fact
-                && !self.heard.insert(id.clone())
-            {
-                facts.to_mut().retain(|other| other != fact);
-            }
-        }
-        self.instance.apply(event.version, event.at, &facts);
+        Self { instance, clock }
     }
 
     /// Whether the only thing to say is an answer that is recorded already.
     pub(crate) fn has_heard(&self, inputs: &[Input]) -> bool {
-        matches!(inputs, [Input::Answer { id: Some(id), .. }] if self.heard.contains(id))
-    }
-
-    /// These inputs are recorded.
-    pub(crate) fn hear(&mut self, inputs: &[Input]) {
-        for input in inputs {
-            if let Input::Answer { id: Some(id), .. } = input {
-                self.heard.insert(id.clone());
-            }
-        }
+        matches!(inputs, [Input::Answer { id: Some(id), .. }] if self.instance.answers.contains(id))
     }
 
     /// The steps that something is awaited for; an undo as `step~undo`.
@@ -126,19 +95,4 @@ impl Known {
     pub(crate) fn drive(&self, topology: &Topology, inputs: &[Input]) -> Result<Drive, Fault> {
         guarded(|| drive(topology, &self.instance, self.clock.now(), inputs))
     }
-}
-
-/// A panic is a fault like any other.
-fn guarded<T>(work: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
-    catch_unwind(AssertUnwindSafe(work))
-        .unwrap_or_else(|panic| Err(Fault(format!("panicked: {}", panic_text(&*panic)))))
-}
-
-/// What a panic said.
-pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> &str {
-    panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("no message")
 }

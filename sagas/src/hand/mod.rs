@@ -17,7 +17,7 @@ use tokio::task::{AbortHandle, JoinSet};
 
 pub(crate) use fault::Trouble;
 pub(crate) use keeper::Held;
-pub(crate) use known::{Clock, Known, panic_text};
+pub(crate) use known::{Clock, Known};
 pub(crate) use work::{End, Hand};
 
 use crate::gather::Gather;

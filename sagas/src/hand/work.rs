@@ -93,7 +93,7 @@ impl Hand {
             if nothing_new {
                 inputs.clear();
             } else {
-                match self.commit(&drive, &inputs, keep).await {
+                match self.commit(&drive, keep).await {
                     Committed::Yes => {
                         committed.store(true, Ordering::Release);
                         inputs.clear();

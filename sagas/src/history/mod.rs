@@ -2,9 +2,11 @@
 
 mod fact;
 mod instance;
+mod progress;
 mod words;
 
 pub use fact::{Cause, Outcome};
 pub(crate) use fact::{Fact, Parent, RecordedRequest};
-pub(crate) use instance::{Instance, Progress, Signalled};
-pub use instance::{StepStatus, UndoStatus};
+pub(crate) use instance::{Instance, Signalled};
+pub(crate) use progress::Progress;
+pub use progress::{StepStatus, UndoStatus};

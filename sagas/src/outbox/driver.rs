@@ -15,8 +15,9 @@ use super::{AnyPublisher, OutboxMessage, PublishError, Published};
 use crate::effect::brief;
 use crate::error::Result;
 use crate::gather::{Gather, pause};
-use crate::hand::{Desk, Stop, panic_text};
+use crate::hand::{Desk, Stop};
 use crate::measure;
+use crate::panics::panic_text;
 use crate::storage::{AckItem, ClaimedMessage, encode, millis};
 
 /// Messages of so many instances are published at the same time.

@@ -16,7 +16,7 @@ use mire_client::EventStore;
 pub(crate) use self::core::{Core, start_in};
 pub use start::Started;
 pub(crate) use start::encoded;
-pub use status::{Delivery, EmittedRequest, HistoryEntry, ListFilter, ListedInstance, SagaStatus};
+pub use status::{Delivery, EmittedRequest, HistoryEntry, ListFilter, ListedInstance};
 
 use crate::answer::Answer;
 use crate::builder::SagaTopology;

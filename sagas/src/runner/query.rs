@@ -3,12 +3,13 @@
 use std::time::{Duration, Instant};
 
 use super::status::requests_of;
-use super::{EmittedRequest, HistoryEntry, ListFilter, ListedInstance, SagaRunner, SagaStatus};
+use super::{EmittedRequest, HistoryEntry, ListFilter, ListedInstance, SagaRunner};
 use crate::draw::StepStates;
 use crate::error::{Error, Result};
 use crate::hand::Known;
 use crate::history::{Instance, StepStatus, UndoStatus};
 use crate::saga::Saga;
+use crate::status::SagaStatus;
 
 impl<S: Saga> SagaRunner<S> {
     /// Where an instance is.

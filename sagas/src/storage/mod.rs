@@ -19,7 +19,7 @@ pub(crate) use items::{
 };
 pub(crate) use operate::{HistoryRow, ListedRow};
 pub(crate) use outbox::ClaimedMessage;
-pub(crate) use rows::{Claimed, Claims, ItemResult, StoredEvent};
+pub(crate) use rows::{Claimed, Claims, ItemResult};
 
 /// The database's side of sagas.
 #[derive(Clone, Debug)]
