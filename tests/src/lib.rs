@@ -10,6 +10,7 @@ pub mod hostile;
 pub mod load;
 pub mod plans;
 pub mod proxy;
+pub mod psql;
 pub mod saga;
 pub mod session;
 pub mod stall;

@@ -1,9 +1,34 @@
 //! Sagas in tests: items are JSON, and every call gives one row an item.
 
+use mire_cluster::{Database, shared};
 use postgres::{Client, GenericClient};
 use serde_json::{Value, json};
 
-use crate::session::value;
+use crate::session::{connect, value};
+
+/// A fresh store with one instance, "1", whose step "a" is active.
+///
+/// # Panics
+/// When it cannot be made.
+#[must_use]
+pub fn store() -> (Database<'static>, Client) {
+    let database = shared().fresh_database().unwrap();
+    let mut client = connect(&database.url);
+    let facts = json!([{"fact": "started"}, {"fact": "activated", "step": "a"}]);
+    start(
+        &mut client,
+        &[started("1", &json!({"facts": facts, "steps": ["a"]}))],
+    );
+    (database, client)
+}
+
+/// The last fact in the history of instance "1".
+pub fn last_fact(client: &mut Client) -> Value {
+    value(
+        client,
+        "SELECT fact FROM mire.saga_history('t', '1') ORDER BY version DESC, ordinal DESC LIMIT 1",
+    )
+}
 
 /// What became of an item.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -223,4 +248,37 @@ pub fn leaks(client: &mut Client) -> Vec<String> {
         )
         .unwrap();
     rows.iter().map(|row| row.get(0)).collect()
+}
+
+/// A fresh store with one instance, "1", that "me" holds; with its fence.
+///
+/// # Panics
+/// When it cannot be made.
+#[must_use]
+pub fn held(ttl: &str) -> (Database<'static>, Client, i64) {
+    let database = shared().fresh_database().unwrap();
+    let mut client = connect(&database.url);
+    start(&mut client, &[started("1", &json!({}))]);
+    let fence = claim_one(&mut client, "me", ttl).fence;
+    (database, client, fence)
+}
+
+/// Has an instance that nobody holds completed.
+///
+/// # Panics
+/// When that is refused.
+pub fn end(client: &mut Client, instance: &str, version: i64) {
+    let end = json!({"status": "completed", "steps": [], "facts": [{"fact": "ended", "outcome": "completed"}]});
+    assert_eq!(
+        words(&commit(client, &[change(instance, version, None, &end)])),
+        ["committed"]
+    );
+}
+
+/// Keys and statuses of all messages in the outbox.
+pub fn keys(client: &mut Client) -> String {
+    value(
+        client,
+        "SELECT coalesce(string_agg(key || ' ' || status, ', ' ORDER BY key), '') FROM mire.outbox",
+    )
 }

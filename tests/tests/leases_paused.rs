@@ -4,50 +4,14 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::HashSet;
-use std::io::Write;
-use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use mire_cluster::{Database, shared};
+use mire_tests::psql::{Psql, Signal};
 use mire_tests::session::{connect, pid, torture_time, value, wait_until};
 use mire_tests::stall::{Over, stop_again_and_again};
 use postgres::Client;
-use rustix::process::{Pid, Signal, kill_process};
-
-/// psql as a holder in a process of its own, which can be stopped.
-struct Process {
-    psql: Child,
-}
-
-impl Process {
-    fn start(database: &Database<'_>) -> Self {
-        let mut psql: Command = database.cluster().command("psql");
-        psql.args(["-X", "-q", "-At", &database.url])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        Self {
-            psql: psql.spawn().unwrap(),
-        }
-    }
-
-    fn says(&mut self, sql: &str) {
-        let stdin = self.psql.stdin.as_mut().unwrap();
-        writeln!(stdin, "{sql}").unwrap();
-        stdin.flush().unwrap();
-    }
-
-    fn signal(&self, signal: Signal) {
-        let pid = Pid::from_raw(i32::try_from(self.psql.id()).unwrap()).unwrap();
-        kill_process(pid, signal).unwrap();
-    }
-
-    fn ends(mut self) {
-        drop(self.psql.stdin.take());
-        self.psql.wait().unwrap();
-    }
-}
 
 fn store() -> (Database<'static>, Client) {
     let database = shared().fresh_database().unwrap();
@@ -79,7 +43,7 @@ fn a_holder_paused_inside_its_transaction_is_cut_off_after_its_ttl() {
         .expect_in_log("terminating connection due to idle-in-transaction timeout")
         .unwrap();
     let (database, mut client) = store();
-    let mut paused = Process::start(&database);
+    let mut paused = Psql::start(&database);
     paused.says(ACQUIRE);
     paused.says(HOLDERS_WORK);
     let idle = "SELECT count(*) FROM pg_stat_activity
@@ -99,14 +63,14 @@ fn a_holder_paused_inside_its_transaction_is_cut_off_after_its_ttl() {
     );
     paused.signal(Signal::CONT);
     paused.says("COMMIT;");
-    paused.ends();
+    paused.end();
     assert_eq!(count(&mut client, "work"), 0, "its write must be gone");
 }
 
 #[test]
 fn a_holder_paused_between_transactions_cannot_write_when_it_wakes() {
     let (database, mut client) = store();
-    let mut paused = Process::start(&database);
+    let mut paused = Psql::start(&database);
     paused.says(ACQUIRE);
     paused.says("INSERT INTO seen VALUES ('acquired');");
     wait_until("it holds the lease", || count(&mut client, "seen") == 1);
@@ -119,7 +83,7 @@ fn a_holder_paused_between_transactions_cannot_write_when_it_wakes() {
     paused.says("COMMIT;");
     paused.says("INSERT INTO seen VALUES ('went on');");
     wait_until("it went on", || count(&mut client, "seen") == 2);
-    paused.ends();
+    paused.end();
     assert_eq!(count(&mut client, "work"), 0, "its write must be gone");
 }
 

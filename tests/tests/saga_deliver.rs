@@ -5,34 +5,14 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use mire_cluster::{Database, shared};
 use mire_tests::saga::{
-    answer, change, claim, claim_one, commit, deliver, leaks, row, signal, start, start_held,
-    started, words,
+    answer, change, claim, claim_one, commit, deliver, last_fact, leaks, row, signal, start,
+    start_held, started, store, words,
 };
 use mire_tests::session::{
     connect, pid, refused, torture_time, value, wait_until, wait_until_blocked,
 };
-use postgres::Client;
 use serde_json::{Value, json};
-
-fn store() -> (Database<'static>, Client) {
-    let database = shared().fresh_database().unwrap();
-    let mut client = connect(&database.url);
-    let facts = json!([{"fact": "started"}, {"fact": "activated", "step": "a"}]);
-    start(
-        &mut client,
-        &[started("1", &json!({"facts": facts, "steps": ["a"]}))],
-    );
-    (database, client)
-}
-
-fn last_fact(client: &mut Client) -> Value {
-    value(
-        client,
-        "SELECT fact FROM mire.saga_history('t', '1') ORDER BY version DESC, ordinal DESC LIMIT 1",
-    )
-}
 
 #[test]
 fn an_answer_is_recorded_and_makes_the_instance_due() {

@@ -2,51 +2,12 @@
 //! psql of its own, stopped with SIGSTOP.
 #![allow(clippy::unwrap_used)]
 
-use std::io::{Read, Write};
-use std::process::{Child, Command, Stdio};
-
 use mire_cluster::{Database, shared};
+use mire_tests::psql::{Psql, Signal};
 use mire_tests::saga::{change, claim, commit, start, started, words};
 use mire_tests::session::{connect, value, wait_until};
 use postgres::Client;
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
-
-struct Worker(Child);
-
-impl Worker {
-    fn start(database: &Database<'_>) -> Self {
-        let mut psql: Command = database.cluster().command("psql");
-        psql.args(["-X", "-q", "-At", &database.url])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped());
-        Self(psql.spawn().unwrap())
-    }
-
-    fn says(&mut self, sql: &str) {
-        let stdin = self.0.stdin.as_mut().unwrap();
-        writeln!(stdin, "{sql}").unwrap();
-        stdin.flush().unwrap();
-    }
-
-    fn signal(&self, signal: Signal) {
-        let pid = Pid::from_raw(i32::try_from(self.0.id()).unwrap()).unwrap();
-        kill_process(pid, signal).unwrap();
-    }
-
-    fn printed(mut self) -> String {
-        drop(self.0.stdin.take());
-        let mut text = String::new();
-        self.0
-            .stdout
-            .take()
-            .unwrap()
-            .read_to_string(&mut text)
-            .unwrap();
-        self.0.wait().unwrap();
-        text
-    }
-}
 
 const CLAIM: &str = "SELECT fence, version FROM mire.saga_claim('paused', '{t}', '{1}', 1, '1 s') WHERE saga IS NOT NULL \\gset
   INSERT INTO signs VALUES ('has claimed');";
@@ -64,8 +25,8 @@ fn store() -> (Database<'static>, Client) {
     (database, client)
 }
 
-fn paused(database: &Database<'_>, client: &mut Client) -> Worker {
-    let mut worker = Worker::start(database);
+fn paused(database: &Database<'_>, client: &mut Client) -> Psql {
+    let mut worker = Psql::start(database);
     worker.says(CLAIM);
     wait_until("it has claimed", || {
         value(client, "SELECT EXISTS (SELECT FROM signs)")
@@ -128,7 +89,7 @@ fn a_worker_stopped_in_the_middle_of_its_transaction_gives_way_after_its_ttl() {
         .expect_in_log("terminating connection due to idle-in-transaction timeout")
         .unwrap();
     let (database, mut client) = store();
-    let mut worker = Worker::start(&database);
+    let mut worker = Psql::start(&database);
     worker.says("BEGIN; SELECT fence, version FROM mire.saga_claim('paused', '{t}', '{1}', 1, '1 s') WHERE saga IS NOT NULL \\gset");
     let idle = "SELECT count(*) > 0 FROM pg_stat_activity
                  WHERE datname = current_database() AND state = 'idle in transaction' AND query LIKE '%saga_claim%'";

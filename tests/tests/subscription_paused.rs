@@ -2,52 +2,11 @@
 //! worker is a psql of its own, stopped with SIGSTOP.
 #![allow(clippy::unwrap_used)]
 
-use std::io::{Read, Write};
-use std::process::{Child, Command, Stdio};
-
 use mire_cluster::{Database, shared};
+use mire_tests::psql::{Psql, Signal};
 use mire_tests::session::{append, connect, events, value, wait_until};
 use mire_tests::subscription::{Partition, acquire, create};
 use postgres::Client;
-use rustix::process::{Pid, Signal, kill_process};
-
-struct Psql(Child);
-
-impl Psql {
-    fn start(database: &Database<'_>) -> Self {
-        let mut psql: Command = database.cluster().command("psql");
-        psql.args(["-X", "-q", "-At", "-v", "VERBOSITY=sqlstate", &database.url])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped());
-        Self(psql.spawn().unwrap())
-    }
-
-    fn says(&mut self, sql: &str) {
-        let stdin = self.0.stdin.as_mut().unwrap();
-        writeln!(stdin, "{sql}").unwrap();
-        stdin.flush().unwrap();
-    }
-
-    fn signal(&self, signal: Signal) {
-        let pid = Pid::from_raw(i32::try_from(self.0.id()).unwrap()).unwrap();
-        kill_process(pid, signal).unwrap();
-    }
-
-    /// What it complained of, line by line, when it has come to the end of its script.
-    fn complaints(mut self) -> String {
-        drop(self.0.stdin.take());
-        self.0.wait().unwrap();
-        let mut text = String::new();
-        self.0
-            .stderr
-            .take()
-            .unwrap()
-            .read_to_string(&mut text)
-            .unwrap();
-        text
-    }
-}
 
 const ACQUIRE: &str = "SELECT fence FROM mire.acquire_subscription('s', 0, 'paused', '1 s') \\gset
   SELECT max(next_position) AS next FROM mire.fetch_events('s', 0, :fence) \\gset

@@ -110,7 +110,6 @@ async fn book(plan: Plan) -> Vec<String> {
     for line in [
         "terminating connection due to idle-in-transaction timeout",
         "terminating connection due to administrator command",
-        "connection to client lost",
         // A worker that is stopped while it connects.
         "canceling authentication due to timeout",
     ] {
