@@ -74,7 +74,7 @@ impl Entry {
 }
 
 /// Adds up what it is given.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Ledger {
     pub(crate) total: i64,
 }

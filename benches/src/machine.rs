@@ -84,12 +84,17 @@ fn hardware() -> String {
     let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = field(&cpu, "model name").unwrap_or("unknown processor");
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    let memory = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let gib = field(&memory, "MemTotal")
-        .and_then(|kb| kb.split_whitespace().next()?.parse::<u64>().ok())
-        .map_or(0, |kb| kb.div_ceil(1024 * 1024));
+    let gib = memory_mib().div_ceil(1024);
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     format!("{model}, {cores} cores, {gib} GiB, Linux {}", kernel.trim())
+}
+
+/// The machine's memory; 0 when it does not say.
+pub(crate) fn memory_mib() -> u64 {
+    let memory = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    field(&memory, "MemTotal")
+        .and_then(|kb| kb.split_whitespace().next()?.parse::<u64>().ok())
+        .map_or(0, |kb| kb / 1024)
 }
 
 fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {

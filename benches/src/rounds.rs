@@ -10,7 +10,7 @@ use crate::figures::float;
 use crate::judge::name;
 use crate::report::spoken;
 use crate::row::{Measure, Role, Row, Target};
-use crate::side::Side;
+use crate::side::{self, Side};
 use crate::world::World;
 
 /// One side of a row in one round.
@@ -131,7 +131,7 @@ async fn each(
 async fn count(world: &Arc<World>, side: &Side) -> Result<(Option<f64>, i64)> {
     let ready = side.prepare(world).await.context("preparing")?;
     world.forget_calls().await?;
-    let work = ready.work.await?;
+    let work = side::work(ready.work).await?;
     let calls = world.calls().await?;
     ready.check.await.context("wrong answer")?;
     let before = counters::commits(&world.observer).await?;
@@ -153,7 +153,7 @@ async fn sample(
     let ready = side.prepare(world).await.context("preparing")?;
     let wal_before = counters::wal_bytes(&world.observer).await?;
     let started = Instant::now();
-    let work = ready.work.await?;
+    let work = side::work(ready.work).await?;
     let elapsed = work.elapsed.unwrap_or_else(|| started.elapsed());
     let wal = counters::wal_bytes(&world.observer).await? - wal_before;
     let commits = counters::commits(&world.observer).await? - commits_before - overhead;

@@ -87,6 +87,11 @@ impl Work {
     }
 }
 
+/// Does the work as a task of the runtime, like the handler of a request: elsewhere each answer has to wake another thread.
+pub(crate) async fn work(ready: BoxFuture<'static, Result<Work>>) -> Result<Work> {
+    tokio::spawn(ready).await.context("the work panicked")?
+}
+
 /// Runs tasks at the same time, each as a task of the runtime, and waits for all.
 pub(crate) async fn together<T, F>(tasks: impl IntoIterator<Item = F>) -> Result<Vec<T>>
 where

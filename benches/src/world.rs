@@ -11,13 +11,12 @@ use mire_cluster::{Cluster, DATABASE};
 use tokio_postgres::{Client, NoTls};
 
 use crate::stores::{Mire, Store};
-use crate::{counters, floors, message_db};
+use crate::{counters, floors, machine, message_db};
 
 /// What differs from PostgreSQL's defaults. Everything that bears on durability is as it comes: on.
-const SETTINGS: [(&str, &str); 7] = [
+const SETTINGS: [(&str, &str); 6] = [
     // A task of a floor has a connection of its own.
     ("max_connections", "400"),
-    ("shared_buffers", "1GB"),
     // A checkpoint or a vacuum in the middle of one side would be charged to it alone.
     ("checkpoint_timeout", "1h"),
     ("max_wal_size", "16GB"),
@@ -38,7 +37,9 @@ pub(crate) struct Sizes {
 
 /// Starts the cluster, with the module that counts statements if there is one. Not within the runtime: it blocks.
 pub(crate) fn cluster() -> Result<Cluster> {
-    let mut builder = Cluster::builder();
+    // A quarter of the memory, as PostgreSQL's documentation advises.
+    let buffers = (machine::memory_mib() / 4).max(256);
+    let mut builder = Cluster::builder().setting("shared_buffers", format!("{buffers}MB"));
     for (name, value) in SETTINGS {
         builder = builder.setting(name, value);
     }

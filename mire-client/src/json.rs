@@ -121,7 +121,17 @@ impl ToSql for Json {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct JsonRef<'a>(pub(crate) &'a [u8]);
 
-impl JsonRef<'_> {
+impl<'a> JsonRef<'a> {
+    /// As `jsonb` travels.
+    pub(crate) fn sent(
+        jsonb: &'a [u8],
+    ) -> std::result::Result<Self, Box<dyn StdError + Sync + Send>> {
+        match jsonb.split_first() {
+            Some((&JSONB_VERSION, text)) => Ok(Self(text)),
+            _ => Err("jsonb of an unknown version".into()),
+        }
+    }
+
     pub(crate) fn to_owned(self) -> std::result::Result<Json, std::str::Utf8Error> {
         Ok(Json(std::str::from_utf8(self.0)?.into()))
     }
@@ -135,10 +145,7 @@ impl<'a> FromSql<'a> for JsonRef<'a> {
         if *ty != Type::JSONB {
             return Ok(Self(raw));
         }
-        match raw.split_first() {
-            Some((&JSONB_VERSION, text)) => Ok(Self(text)),
-            _ => Err("jsonb of an unknown version".into()),
-        }
+        Self::sent(raw)
     }
 
     fn accepts(ty: &Type) -> bool {

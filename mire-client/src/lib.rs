@@ -7,6 +7,7 @@ mod error;
 mod event;
 mod json;
 mod lease;
+mod packed;
 mod projection;
 mod repository;
 #[doc(hidden)]

@@ -1,7 +1,8 @@
 //! [`Repository`]: load, decide, save, and, if asked, decide again when somebody else was faster.
 
+mod in_turn;
+
 use std::fmt::Display;
-use std::marker::PhantomData;
 
 use tracing::instrument;
 
@@ -9,6 +10,7 @@ use crate::aggregate::{Aggregate, AggregateRoot, Command};
 use crate::error::{Error, Result};
 use crate::event::Metadata;
 use crate::store::{EventStore, Recorded};
+use in_turn::Turns;
 
 /// Sends commands to aggregates of one kind.
 ///
@@ -20,22 +22,31 @@ use crate::store::{EventStore, Recorded};
 /// println!("now at version {}", sent.aggregate.version());
 /// # Ok(()) }
 /// ```
-#[derive(Debug)]
 #[must_use]
-pub struct Repository<A> {
+pub struct Repository<A: Aggregate> {
     store: EventStore,
     retries: u32,
     metadata: Option<Metadata>,
-    aggregate: PhantomData<fn() -> A>,
+    turns: Option<Turns<A>>,
 }
 
-impl<A> Clone for Repository<A> {
+impl<A: Aggregate> std::fmt::Debug for Repository<A> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Repository")
+            .field("category", &A::CATEGORY)
+            .field("retries", &self.retries)
+            .field("in_turn", &self.turns.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<A: Aggregate> Clone for Repository<A> {
     fn clone(&self) -> Self {
         Self {
             store: self.store.clone(),
             retries: self.retries,
             metadata: self.metadata.clone(),
-            aggregate: PhantomData,
+            turns: self.turns.clone(),
         }
     }
 }
@@ -99,13 +110,36 @@ impl<A: Aggregate> Repository<A> {
             store,
             retries: 0,
             metadata: None,
-            aggregate: PhantomData,
+            turns: None,
         }
     }
 
     /// After a conflict loads again and lets the command decide again, at most so many times.
     pub fn retry_conflicts(mut self, times: u32) -> Self {
         self.retries = times;
+        self
+    }
+
+    /// For streams that many in this process send commands to at once: those who send through this repository (or its
+    /// clones) to one aggregate at a time decide one after the other, each on what the ones before decided, and what was
+    /// decided while an append was in flight goes together as the next one. So they neither conflict with each other nor
+    /// load before each command; other processes they meet as always ([`retry_conflicts`](Self::retry_conflicts)).
+    ///
+    /// [`Sent::recorded`] then has as its position that of the last event which went along, its own or a later one.
+    ///
+    /// ```no_run
+    /// # use mire_client::{Aggregate, Command, EventStore};
+    /// # async fn f<C: Command>(store: EventStore, commands: Vec<C>) -> mire_client::Result<()> where C::Aggregate: Clone {
+    /// let seats = store.repository::<C::Aggregate>().retry_conflicts(3).in_turn();
+    /// let sent = commands.iter().map(|command| seats.send("premiere", command));
+    /// futures_util::future::join_all(sent).await; // few commits, no conflicts
+    /// # Ok(()) }
+    /// ```
+    pub fn in_turn(mut self) -> Self
+    where
+        A: Clone,
+    {
+        self.turns = Some(Turns::new());
         self
     }
 
@@ -134,6 +168,16 @@ impl<A: Aggregate> Repository<A> {
     where
         C: Command<Aggregate = A>,
     {
+        if let Some(turns) = &self.turns {
+            let (metadata, retry) = (self.metadata.as_ref(), self.retries);
+            let id = id.to_string();
+            return turns
+                .send(&self.store, &id, command, metadata, retry)
+                .await
+                .inspect(|sent| {
+                    tracing::Span::current().record("retries", sent.retries);
+                });
+        }
         let mut retries = 0;
         loop {
             let mut aggregate = self.store.load_or_default::<A>(&id).await?;

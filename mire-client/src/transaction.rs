@@ -43,7 +43,7 @@ use queue::Queue;
 pub struct Transaction {
     /// Taken when it is dropped.
     conn: Option<Arc<Conn<Object>>>,
-    /// Statements that were sent and whose answers nobody has looked at yet.
+    /// Statements that nobody has waited for yet.
     queue: Queue,
     /// Nothing has ended it yet.
     open: bool,
@@ -218,8 +218,11 @@ impl Transaction {
         Ok(())
     }
 
+    /// The connection. What was queued is sent before anything that its user sends.
     pub(crate) fn conn(&self) -> &Conn<Object> {
-        self.conn.as_ref().expect("taken only when it is dropped")
+        let conn = self.conn.as_ref().expect("taken only when it is dropped");
+        self.queue.send(conn);
+        conn
     }
 
     /// Executes a statement of the program's own in this transaction, and answers how many rows it has changed. It is
@@ -248,10 +251,12 @@ impl Transaction {
         done
     }
 
-    /// As [`execute`](Self::execute), but does not wait for the answer: many statements travel together, which is several
-    /// times faster. What is sent later in this transaction sees what they have done. Should one of them fail, the transaction
-    /// has failed: statements behind it are refused (25P02), and [`flush`](Self::flush) or [`commit`](Self::commit) tell the first
-    /// error. A handler's transaction is committed, with its checkpoint, only when all have worked.
+    /// As [`execute`](Self::execute), but does not wait for the answer: many statements travel together, as one call of
+    /// `mire.execute_all`, which is several times faster. What is sent later in this transaction sees what they have done.
+    /// Should one of them fail, the transaction has failed: statements behind it are refused (25P02), and
+    /// [`flush`](Self::flush) or [`commit`](Self::commit) tell the first error. A handler's transaction is committed, with its
+    /// checkpoint, only when all have worked. Not for `SAVEPOINT` and `COPY` (0A000); `statement_timeout` is for all that
+    /// travel together.
     ///
     /// # Errors
     /// The driver's own, of this statement or of one that was queued before.
@@ -260,23 +265,16 @@ impl Transaction {
         sql: &str,
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<(), tokio_postgres::Error> {
-        /// So many answers are outstanding at most.
-        const OUTSTANDING: usize = 256;
-        let Some(conn) = self.conn.clone().filter(|conn| conn.prepared()) else {
+        let Some(conn) = self.conn.as_ref().filter(|conn| conn.prepared()) else {
             return self.execute(sql, params).await.map(drop);
         };
-        let prepared = conn.client().prepare_cached(sql).await;
-        let statement = match prepared {
-            Ok(statement) => statement,
-            // It may be refused only because of what was queued before.
-            Err(error) => return Err(self.queue.drain().await.err().unwrap_or(error)),
-        };
-        match queue::owned(&statement, params) {
-            Some(params) => self.queue.send(conn, statement, params),
+        match self.queue.gather(conn, sql, params).await {
+            Ok(true) => Ok(()),
             // The driver says what does not fit.
-            None => return self.execute(sql, params).await.map(drop),
+            Ok(false) => self.execute(sql, params).await.map(drop),
+            // A statement may be refused only because of what was queued before.
+            Err(error) => Err(self.flush().await.err().unwrap_or(error)),
         }
-        self.queue.down_to(OUTSTANDING).await
     }
 
     /// Waits for the answers to everything that was [queued](Self::queue).
@@ -284,6 +282,7 @@ impl Transaction {
     /// # Errors
     /// The first one's that failed.
     pub async fn flush(&mut self) -> Result<(), tokio_postgres::Error> {
+        self.conn();
         self.queue.drain().await
     }
 
@@ -349,7 +348,7 @@ impl Transaction {
     }
 
     async fn is_ready_to_commit(&mut self) -> Result<()> {
-        let queued = self.queue.drain().await;
+        let queued = self.flush().await;
         queued.map_err(|e| from_driver(e, Doing::InTransaction("SQL")))?;
         if self.conn().is_midway() {
             return Err(Error::new(ErrorKind::Invalid {
@@ -381,6 +380,7 @@ impl Transaction {
     pub async fn rollback(mut self) -> Result<()> {
         self.fate.ends(Ending::Undone);
         self.open = false;
+        self.queue.clear();
         let _ = self.queue.drain().await;
         let rolled_back = self.conn().batch("ROLLBACK").await;
         rolled_back.map_err(|e| from_driver(e, Doing::Reading("ROLLBACK")))

@@ -4,6 +4,7 @@
 
 use std::ffi::CStr;
 
+use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 /// The Oid of `mire.name`.
@@ -20,6 +21,87 @@ pub(crate) fn relation(name: &CStr) -> pg_sys::Oid {
         );
     }
     oid
+}
+
+/// Columns that the native code reads by their places, in tables' order.
+pub(crate) mod columns {
+    use pgrx::pg_sys::{
+        BOOLOID, INT4OID, INT8OID, JSONBOID, Oid, TEXTARRAYOID, TEXTOID, TIMESTAMPTZOID, UUIDOID,
+    };
+
+    pub(crate) const STREAM_HEADS: [Oid; 6] =
+        [INT8OID, INT8OID, INT8OID, TIMESTAMPTZOID, BOOLOID, TEXTOID];
+    pub(crate) const EVENTS: [Oid; 9] = [
+        INT8OID,
+        INT8OID,
+        INT8OID,
+        UUIDOID,
+        TIMESTAMPTZOID,
+        TEXTOID,
+        TEXTOID,
+        JSONBOID,
+        JSONBOID,
+    ];
+    pub(crate) const SNAPSHOTS: [Oid; 5] = [INT8OID, INT4OID, INT8OID, TIMESTAMPTZOID, JSONBOID];
+    pub(crate) const SAGAS: [Oid; 16] = [
+        INT8OID,
+        TIMESTAMPTZOID,
+        TIMESTAMPTZOID,
+        TIMESTAMPTZOID,
+        INT8OID,
+        TIMESTAMPTZOID,
+        TIMESTAMPTZOID,
+        INT4OID,
+        INT4OID,
+        BOOLOID,
+        TEXTOID,
+        TEXTOID,
+        TEXTARRAYOID,
+        TEXTOID,
+        TEXTOID,
+        TEXTOID,
+    ];
+    pub(crate) const OUTBOX: [Oid; 20] = [
+        INT8OID,
+        INT8OID,
+        TIMESTAMPTZOID,
+        TIMESTAMPTZOID,
+        TIMESTAMPTZOID,
+        INT8OID,
+        INT4OID,
+        INT4OID,
+        INT4OID,
+        BOOLOID,
+        BOOLOID,
+        TEXTOID,
+        TEXTOID,
+        TEXTOID,
+        TEXTOID,
+        TEXTOID,
+        TEXTOID,
+        TEXTOID,
+        TEXTOID,
+        JSONBOID,
+    ];
+}
+
+/// Raises 55000 unless a row begins with columns of these types: a value that is taken for another kind is a crash.
+///
+/// # Safety
+/// A descriptor; nothing to drop (see [`crate::raw`]).
+pub(crate) unsafe fn assert_columns(descriptor: pg_sys::TupleDesc, types: &[pg_sys::Oid]) {
+    for (column, expected) in (1..).zip(types) {
+        // SAFETY: a column that there is not has no type.
+        if unsafe { crate::raw::SPI_gettypeid(descriptor, column) } != *expected {
+            ErrorReport::new(
+                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                "the columns of a table of the store were altered",
+                "catalog",
+            )
+            .set_hint("Give the tables of schema mire the columns back that CREATE EXTENSION made.")
+            .report(PgLogLevel::ERROR);
+        }
+    }
 }
 
 /// A relation held open under AccessShareLock. Dropping it closes the relation and releases the lock, so that a waiter

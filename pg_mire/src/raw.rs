@@ -27,6 +27,7 @@ unguarded! {
     fn get_namespace_oid(name: *const c_char, missing_ok: bool) -> Oid;
     fn table_open(relation: Oid, mode: LOCKMODE) -> Relation;
     fn table_close(relation: Relation, mode: LOCKMODE);
+    fn SPI_gettypeid(descriptor: TupleDesc, column: c_int) -> Oid;
     fn index_open(index: Oid, mode: LOCKMODE) -> Relation;
     fn index_close(index: Relation, mode: LOCKMODE);
     fn GetSysCacheOid(cache: c_int, column: AttrNumber, key1: Datum, key2: Datum, key3: Datum, key4: Datum) -> Oid;
@@ -48,6 +49,14 @@ unguarded! {
     fn index_rescan(scan: IndexScanDesc, keys: ScanKey, nkeys: c_int, orderbys: ScanKey, norderbys: c_int);
     fn index_getnext_slot(scan: IndexScanDesc, direction: ScanDirection::Type, slot: *mut TupleTableSlot) -> bool;
     fn index_endscan(scan: IndexScanDesc);
+
+    // Pages and the map of free space.
+    fn ReadBuffer(table: Relation, page: BlockNumber) -> Buffer;
+    fn LockBuffer(buffer: Buffer, mode: c_int);
+    fn UnlockReleaseBuffer(buffer: Buffer);
+    fn GetPageWithFreeSpace(table: Relation, bytes: Size) -> BlockNumber;
+    fn RecordPageWithFreeSpace(table: Relation, page: BlockNumber, bytes: Size);
+    fn RecordAndGetPageWithFreeSpace(table: Relation, page: BlockNumber, bytes: Size, wanted: Size) -> BlockNumber;
 
     // Slots and the executor's index maintenance.
     fn MakeSingleTupleTableSlot(descriptor: TupleDesc, ops: *const TupleTableSlotOps) -> *mut TupleTableSlot;
@@ -82,6 +91,8 @@ unguarded! {
     fn PreventCommandIfParallelMode(command: *const c_char);
     fn ProcessInterrupts();
     fn GetTransactionSnapshot() -> Snapshot;
+    fn RegisterSnapshot(snapshot: Snapshot) -> Snapshot;
+    fn UnregisterSnapshot(snapshot: Snapshot);
     fn PushActiveSnapshot(snapshot: Snapshot);
     fn PopActiveSnapshot();
     fn GetActiveSnapshot() -> Snapshot;
@@ -113,6 +124,41 @@ unguarded! {
     fn DirectFunctionCall1Coll(function: PGFunction, collation: Oid, argument: Datum) -> Datum;
     fn nextval_oid(fcinfo: FunctionCallInfo) -> Datum;
     fn jsonb_typeof(fcinfo: FunctionCallInfo) -> Datum;
+    fn jsonb_in(fcinfo: FunctionCallInfo) -> Datum;
+    fn JsonbToCString(out: StringInfo, container: *mut JsonbContainer, estimate: c_int) -> *mut c_char;
+    fn enlargeStringInfo(buffer: StringInfo, needed: c_int);
+    fn pfree(pointer: *mut c_void);
+    fn md5_text(fcinfo: FunctionCallInfo) -> Datum;
+    fn numeric_int8(fcinfo: FunctionCallInfo) -> Datum;
+    fn construct_array(
+        items: *mut Datum, count: c_int, element: Oid, length: c_int, by_value: bool, align: c_char,
+    ) -> *mut ArrayType;
+
+    // The server programming interface, and values in their binary format.
+    fn SPI_connect() -> c_int;
+    fn SPI_finish() -> c_int;
+    fn SPI_prepare(statement: *const c_char, parameters: c_int, types: *mut Oid) -> SPIPlanPtr;
+    fn SPI_keepplan(plan: SPIPlanPtr) -> c_int;
+    fn SPI_execute_plan(
+        plan: SPIPlanPtr, values: *mut Datum, nulls: *const c_char, read_only: bool, count: core::ffi::c_long,
+    ) -> c_int;
+    fn SPI_freetuptable(table: *mut SPITupleTable);
+    fn text_to_cstring(text: *const text) -> *mut c_char;
+    fn getTypeBinaryInputInfo(kind: Oid, function: *mut Oid, of: *mut Oid);
+    fn ReceiveFunctionCall(function: *mut FmgrInfo, bytes: StringInfo, of: Oid, modifier: int32) -> Datum;
+    fn AllocSetContextCreateInternal(
+        parent: MemoryContext, name: *const c_char, least: Size, first: Size, most: Size,
+    ) -> MemoryContext;
+
+    // JSON.
+    fn getKeyJsonValueFromContainer(
+        object: *mut JsonbContainer, key: *const c_char, length: c_int, result: *mut JsonbValue,
+    ) -> *mut JsonbValue;
+    fn getIthJsonbValueFromContainer(array: *mut JsonbContainer, n: uint32) -> *mut JsonbValue;
+    fn pushJsonbValue(
+        state: *mut *mut JsonbParseState, token: JsonbIteratorToken::Type, value: *mut JsonbValue,
+    ) -> *mut JsonbValue;
+    fn JsonbValueToJsonb(value: *mut JsonbValue) -> *mut Jsonb;
 
     // Results.
     fn lookup_rowtype_tupdesc(type_id: Oid, modifier: int32) -> TupleDesc;
@@ -122,8 +168,9 @@ unguarded! {
     fn tuplestore_begin_heap(random: bool, across_transactions: bool, kilobytes: c_int) -> *mut Tuplestorestate;
 }
 
-// These take pointers to const from PostgreSQL 16 on; for the call it is all one.
+// These take pointers to const in newer versions; for the call it is all one.
 unsafe extern "C-unwind" {
+    pub(crate) fn PageGetHeapFreeSpace(page: Page) -> Size;
     pub(crate) fn heap_form_tuple(
         descriptor: TupleDesc,
         values: *mut Datum,

@@ -1,5 +1,5 @@
-//! [`Gather`]: calls of many callers travel together. While one is in flight the next ones gather, and go when it returns;
-//! whoever comes to an idle one goes at once. Every item gets its own answer.
+//! [`Gather`]: calls of many callers travel together. While one is in flight the next ones gather, and go when it returns,
+//! or beside it when they are many; whoever comes to an idle one goes at once. Every item gets its own answer.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -17,6 +17,8 @@ type Answer = oneshot::Sender<Result<ItemResult>>;
 
 /// At most so many items go together.
 const MOST: usize = 256;
+/// So many that wait are worth a second flight beside the first: server and program then work at the same time.
+const MANY: usize = 64;
 /// A call is tried so often when the database cannot be reached; its items say the same thing however often they arrive.
 const TRIES: u32 = 8;
 
@@ -32,7 +34,18 @@ struct Inner {
 #[derive(Default)]
 struct Queue {
     waiting: Vec<(Json, Answer)>,
-    flying: bool,
+    flying: usize,
+}
+
+impl Queue {
+    /// Whether another flight is worth it, beside so many.
+    fn wants(&self, flying: usize) -> bool {
+        match flying {
+            0 => !self.waiting.is_empty(),
+            1 => self.waiting.len() >= MANY,
+            _ => false,
+        }
+    }
 }
 
 impl Gather {
@@ -55,9 +68,9 @@ impl Gather {
         {
             let mut queue = self.0.queue();
             queue.waiting.push((item, answer));
-            if !queue.flying {
+            if queue.wants(queue.flying) {
                 let runtime = Handle::try_current().map_err(|_| Error::Closed)?;
-                queue.flying = true;
+                queue.flying += 1;
                 runtime.spawn(fly(Flight {
                     inner: self.0.clone(),
                     landed: false,
@@ -84,8 +97,10 @@ impl Drop for Flight {
     fn drop(&mut self) {
         if !self.landed {
             let mut queue = self.inner.queue();
-            queue.flying = false;
-            queue.waiting.clear();
+            queue.flying -= 1;
+            if queue.flying == 0 {
+                queue.waiting.clear();
+            }
         }
     }
 }
@@ -96,8 +111,8 @@ async fn fly(mut flight: Flight) {
         tokio::task::yield_now().await;
         let batch: Vec<_> = {
             let mut queue = flight.inner.queue();
-            if queue.waiting.is_empty() {
-                queue.flying = false;
+            if !queue.wants(queue.flying - 1) {
+                queue.flying -= 1;
                 flight.landed = true;
                 return;
             }

@@ -23,6 +23,16 @@ SET random_page_cost = 0
 SET seq_page_cost = 0
 AS 'MODULE_PATHNAME', 'read_page_wrapper';
 
+-- The same in one value; see mire.read_all_packed.
+CREATE FUNCTION mire_internal.read_page_packed(
+  after_position bigint, settled bigint, max_count integer, max_bytes integer, categories text[], types text[], epoch bigint,
+  partitions integer DEFAULT 1, partition integer DEFAULT 0, held_back bigint[] DEFAULT NULL)
+RETURNS bytea
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+SET random_page_cost = 0
+SET seq_page_cost = 0
+AS 'MODULE_PATHNAME', 'read_page_packed_wrapper';
+
 -- page_end, page_events: where to go on after the page that read_page has just given in this session, and how many events it has.
 CREATE FUNCTION mire_internal.page_end()
 RETURNS bigint LANGUAGE c VOLATILE PARALLEL UNSAFE STRICT AS 'MODULE_PATHNAME', 'page_end_wrapper';

@@ -24,7 +24,9 @@ BEGIN
       FOR NO KEY UPDATE OF s;
   FOREACH item IN ARRAY items LOOP
     number := number + 1;
-    fault := mire_internal.ack_fault(item);
+    fault := coalesce(
+      mire_internal.item_fault(item::text, 'ack'),
+      mire_internal.size_fault('response: response', item -> 'response'));
     IF fault IS NOT NULL THEN
       RETURN NEXT ROW(number, 'invalid', NULL, NULL, fault)::mire.saga_result;
     ELSE
@@ -40,39 +42,6 @@ COMMENT ON FUNCTION mire.outbox_ack(jsonb[]) IS
 '"response"?: {"ok"?, "type"?, "data"?, "error"?, "id"?}}. A response is the step''s answer. dead: nobody will send it '
 '(outbox_retry), and the step has failed. Outcomes: sent, retried, dead, lease_lost, not_found (settled or acknowledged before), '
 'busy, invalid. Raises MI004';
-
-CREATE FUNCTION mire_internal.ack_fault(item jsonb)
-RETURNS text LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
-DECLARE
-  fault text := coalesce(
-    mire_internal.fields_fault(item, '{outcome,error}', '{}', '{}', '{message_no,fence,delay_ms}', '{}', '{response}'),
-    mire_internal.required_fault(item, '{message_no,fence,outcome}'));
-  response jsonb;
-BEGIN
-  IF fault IS NOT NULL THEN
-    RETURN fault;
-  ELSIF item ->> 'outcome' NOT IN ('sent', 'retry', 'dead') THEN
-    RETURN format('outcome is "%s" instead of sent, retry or dead', left(item ->> 'outcome', 100));
-  ELSIF (item ->> 'delay_ms')::bigint > 3155760000000 THEN
-    RETURN 'delay_ms is more than a hundred years';
-  ELSIF octet_length(item ->> 'error') > mire_internal.setting('max_event_bytes') / 2 THEN
-    RETURN 'error is longer than half of mire.max_event_bytes';
-  END IF;
-  response := nullif(item -> 'response', 'null');
-  IF response IS NULL THEN
-    RETURN NULL;
-  ELSIF item ->> 'outcome' <> 'sent' THEN
-    RETURN 'response comes with an outcome that is not sent';
-  END IF;
-  fault := coalesce(
-    mire_internal.fields_fault(response, '{type,error,id}', '{ok}', '{}', '{}', '{}', '{data}'),
-    mire_internal.size_fault('response', response));
-  IF fault IS NOT NULL THEN
-    RETURN format('response: %s', fault);
-  END IF;
-  RETURN NULL;
-END
-$$;
 
 CREATE FUNCTION mire_internal.ack_item(
   item integer, message_no bigint, fence bigint, outcome text, delay_ms bigint, error text, response jsonb)
@@ -112,9 +81,9 @@ BEGIN
         mire_internal.saga_event_id('answer', coalesce(response ->> 'id', message.key)))).version;
     END IF;
     DELETE FROM mire.outbox AS o WHERE o.message_no = ack_item.message_no;
-  ELSIF outcome = 'sent' AND message.status = 'pending' AND EXISTS (
+  ELSIF outcome = 'sent' AND message.status = 'pending' AND (NOT message.awaited OR EXISTS (
     SELECT FROM mire.sagas AS s
-     WHERE s.saga = message.saga AND s.instance = message.instance AND s.ended_at IS NOT NULL) THEN
+     WHERE s.saga = message.saga AND s.instance = message.instance AND s.ended_at IS NOT NULL)) THEN
     -- Nobody will settle it.
     DELETE FROM mire.outbox AS o WHERE o.message_no = ack_item.message_no;
   ELSIF outcome = 'retry' AND message.status = 'pending' THEN
@@ -131,7 +100,7 @@ BEGIN
        SET status = CASE WHEN o.status = 'pending' THEN outcome ELSE o.status END,
            lease_expires_at = '-infinity', holder = NULL, error = coalesce(ack_item.error, o.error)
      WHERE o.message_no = ack_item.message_no;
-    IF outcome = 'dead' AND message.status = 'pending' AND held.saga IS NOT NULL AND NOT held.pruned THEN
+    IF outcome = 'dead' AND message.status = 'pending' AND message.awaited AND held.saga IS NOT NULL AND NOT held.pruned THEN
       result.version := (mire_internal.record_fact(held, '$saga_answered',
         mire_internal.answered_fact(message.step, message.undo, message.activation, message.request,
           jsonb_build_object('ok', false, 'error', coalesce(ack_item.error, 'nobody could send it'))),

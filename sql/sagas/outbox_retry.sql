@@ -21,10 +21,10 @@ BEGIN
       'sent again: only a dead message can');
   END IF;
   UPDATE mire.outbox AS o
-     SET status = 'pending', attempts = 0, due_at = clock_timestamp(), error = NULL
+     SET status = 'pending', attempts = 0, due_at = clock_timestamp(), error = NULL, awaited = false
    WHERE o.message_no = outbox_retry.message_no;
 END
 $$;
 COMMENT ON FUNCTION mire.outbox_retry(bigint) IS
 'Has a dead message sent again, with the same key. Its step has been told of a failure already: an answer that comes now is a '
-'late one. For admins. Raises MI008, MI009';
+'late one, and without one it goes when it has been sent. For admins. Raises MI008, MI009';

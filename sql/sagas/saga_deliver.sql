@@ -18,11 +18,7 @@ BEGIN
   PERFORM mire_internal.lock_instances(items);
   FOREACH item IN ARRAY items LOOP
     number := number + 1;
-    fault := coalesce(
-      mire_internal.fields_fault(item, '{saga,instance,step,type,error,id}', '{undo,ok}', '{activation,request}', '{}', '{}', '{data}'),
-      mire_internal.required_fault(item, '{saga,instance,step}'),
-      mire_internal.saga_name_fault(item ->> 'saga', item ->> 'instance'),
-      mire_internal.label_fault('step', item ->> 'step'));
+    fault := mire_internal.item_fault(item::text, 'deliver');
     IF fault IS NULL THEN
       fact := mire_internal.answered_fact(
         item ->> 'step', (item ->> 'undo')::boolean, (item ->> 'activation')::integer, (item ->> 'request')::integer, item);

@@ -15,11 +15,7 @@ BEGIN
   PERFORM mire_internal.lock_instances(items);
   FOREACH item IN ARRAY items LOOP
     number := number + 1;
-    fault := coalesce(
-      mire_internal.fields_fault(item, '{saga,instance,signal,id}', '{}', '{}', '{}', '{}', '{data}'),
-      mire_internal.required_fault(item, '{saga,instance,signal}'),
-      mire_internal.saga_name_fault(item ->> 'saga', item ->> 'instance'),
-      mire_internal.label_fault('signal', item ->> 'signal'));
+    fault := mire_internal.item_fault(item::text, 'signal');
     IF fault IS NULL THEN
       fact := jsonb_build_object('fact', 'signalled', 'signal', item ->> 'signal', 'data', coalesce(item -> 'data', 'null'))
            || jsonb_strip_nulls(jsonb_build_object('id', item ->> 'id'));

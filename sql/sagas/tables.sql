@@ -48,6 +48,7 @@ CREATE TABLE mire.outbox (
   request integer NOT NULL,
   activation integer NOT NULL,
   undo boolean NOT NULL,
+  awaited boolean NOT NULL DEFAULT true,
   status text COLLATE "C" NOT NULL DEFAULT 'pending' CHECK (status IN ('pending', 'sent', 'dead', 'in_doubt')),
   holder text COLLATE "C",
   error text,
@@ -63,3 +64,4 @@ CREATE INDEX outbox_due ON mire.outbox (kind, due_at) WHERE status = 'pending';
 COMMENT ON TABLE mire.outbox IS 'Requests of sagas that somebody is to send on; a row goes when its answer is settled or its instance pruned';
 COMMENT ON COLUMN mire.outbox.key IS 'The idempotency key: the same whenever the request is sent again';
 COMMENT ON COLUMN mire.outbox.fence IS '0: never claimed, so certainly never sent';
+COMMENT ON COLUMN mire.outbox.awaited IS 'false: dead once, so that its step has failed already, and sent again (outbox_retry)';

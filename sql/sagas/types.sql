@@ -16,13 +16,6 @@ CREATE TYPE mire.renewed_item AS (item integer, renewed boolean);
 COMMENT ON TYPE mire.renewed_item IS
 'item: 1-based. renewed: false when the lease is lost; NULL when somebody''s transaction has the row just now: ask again';
 
--- An item of saga_start or saga_commit, taken apart; nothing but fault when that is set.
-CREATE TYPE mire_internal.saga_change AS (
-  fault text, saga text, instance text, stream text, topology_version integer, version bigint, fence bigint, facts jsonb,
-  event_id uuid, status text, steps text[], error text, due_at timestamptz, keep boolean, failed boolean, outbox jsonb,
-  withdraw text[], settled text[]
-);
-
 CREATE TYPE mire.outbox_message AS (
   message_no bigint, saga text, instance text, step text, undo boolean, activation integer, request integer, key text, kind text,
   data jsonb, attempts integer, fence bigint, next_due_at timestamptz

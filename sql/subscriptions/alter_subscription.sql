@@ -66,18 +66,8 @@ BEGIN
      OR NOT EXISTS (SELECT FROM mire.subscriptions AS s WHERE s.name = close_generation.name AND s.stop_position IS NOT NULL) THEN
     RETURN;
   END IF;
-  SELECT s.* INTO subscription
-    FROM mire.subscriptions AS s
-   WHERE s.name = close_generation.name AND s.stop_position IS NOT NULL
-     FOR NO KEY UPDATE SKIP LOCKED;
-  IF NOT FOUND THEN
-    RETURN;
-  END IF;
-  PERFORM FROM mire.checkpoints AS c
-    WHERE c.name = close_generation.name AND c.generation = subscription.generation
-    ORDER BY c.partition
-      FOR UPDATE;
-  IF mire_internal.is_behind_stop(name) THEN
+  subscription := mire_internal.lock_subscription(name);
+  IF subscription.stop_position IS NULL OR mire_internal.is_behind_stop(name) THEN
     RETURN;
   END IF;
   UPDATE mire.subscriptions AS s

@@ -18,3 +18,9 @@ COMMENT ON TYPE mire.attended_partition IS
 'resource: what its lease is on. holder, fence, expires_in: who has it for how long yet, NULL when it is free. workers: how '
 'many attend to the subscription; rank: which of them the caller is, from 0. parked_ready: fetch_parked has something. '
 'epoch: the history the checkpoints belong to; store_epoch: the store''s';
+
+-- What a page of a subscription is made of.
+CREATE TYPE mire_internal.page AS (
+  after_position bigint, settled bigint, checkpoint bigint, generation integer, categories text[], types text[],
+  partitions integer, held_back bigint[], epoch bigint
+);

@@ -32,8 +32,8 @@ impl Psql {
     /// When it has gone.
     pub fn says(&mut self, sql: &str) {
         let stdin = self.0.stdin.as_mut().unwrap();
-        writeln!(stdin, "{sql}").unwrap();
-        stdin.flush().unwrap();
+        // In one write: psql may leave as soon as it has read a line.
+        stdin.write_all(format!("{sql}\n").as_bytes()).unwrap();
     }
 
     /// Stops it, or has it go on.

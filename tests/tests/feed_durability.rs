@@ -5,8 +5,10 @@
 
 use mire_cluster::{Cluster, shared};
 use mire_tests::feed::Reader;
-use mire_tests::session::{append, connect, events, refused, value};
-use postgres::Client;
+use mire_tests::saga;
+use mire_tests::session::{append, connect, events, pid, refused, value, wait_until};
+use mire_tests::subscription::{Partition, create};
+use postgres::{Client, NoTls};
 
 const LEVEL: &str = "SELECT current_setting('synchronous_commit')";
 
@@ -137,6 +139,41 @@ fn append_and_lease_raise_synchronous_commit_for_their_transaction_only() {
     }
 }
 
+/// Whoever is told acts on it: a lease that goes on, a checkpoint, a retry's first answer, what became of a saga.
+#[test]
+fn what_workers_and_retries_are_told_is_durable_too() {
+    let (_database, mut client) = saga::store();
+    create(&mut client, "s", 1);
+    let worker = Partition::acquire(&mut client, "s", 0);
+    let next = worker.fetch(&mut client, 9).unwrap().next;
+    let fence = worker.fence;
+    let lease: i64 = value(
+        &mut client,
+        "SELECT fence FROM mire.acquire_lease('r', 'h', '1 minute')",
+    );
+    let append = "SELECT mire.append_events('a-1', '{t}', '{1}', NULL, '{00000000-0000-0000-0000-000000000001}', 0)";
+    let answer = r#"SELECT mire.saga_deliver(ARRAY['{"saga": "t", "instance": "1", "step": "a", "id": "x"}']::jsonb[])"#;
+    client.batch_execute(append).unwrap();
+    client.batch_execute(answer).unwrap();
+    for call in [
+        format!("SELECT mire.renew_lease('r', {lease}, '1 minute')"),
+        format!("SELECT mire.checkpoint('s', 0, {fence}, {next})"),
+        append.to_owned(),
+        answer.to_owned(),
+        "SELECT mire.saga_claim('me', '{t}', '{1}', 1, '1 minute')".to_owned(),
+        "SELECT mire.saga_commit('{}', 'me', '1 minute')".to_owned(),
+        "SELECT mire.outbox_claim('me', NULL, 1, '1 minute')".to_owned(),
+        "SELECT mire.outbox_ack('{}')".to_owned(),
+    ] {
+        client
+            .batch_execute("SET synchronous_commit = off; BEGIN")
+            .unwrap();
+        client.batch_execute(&call).unwrap();
+        assert_eq!(value::<String>(&mut client, LEVEL), "on", "{call}");
+        client.batch_execute("COMMIT").unwrap();
+    }
+}
+
 #[test]
 fn a_rolled_back_savepoint_does_not_take_durability_from_a_later_append() {
     let database = shared().fresh_database().unwrap();
@@ -181,6 +218,56 @@ fn durability_cannot_be_lowered_again_between_append_and_commit() {
         let mut client = connect(&url);
         let kept: i64 = value(&mut client, "SELECT mire.stream_version('a-1')");
         assert_eq!(kept, version, "{transaction}");
+    }
+}
+
+/// Whether it waits for a standby, which never comes.
+fn waits_for_a_standby(
+    observer: &mut Client,
+    mut client: Client,
+    sql: &'static str,
+) -> (Client, bool) {
+    let (worker, cancel) = (pid(&mut client), client.cancel_token());
+    let waits = format!(
+        "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pid = {worker} AND wait_event = 'SyncRep')"
+    );
+    let work = std::thread::spawn(move || {
+        client.batch_execute(sql).unwrap();
+        client
+    });
+    let mut waiting = false;
+    wait_until("it waits for a standby, or ends", || {
+        waiting = value(observer, &waits);
+        waiting || work.is_finished()
+    });
+    if waiting {
+        cancel.cancel_query(NoTls).unwrap();
+    }
+    (work.join().unwrap(), waiting)
+}
+
+/// A flush is not all: whether a synchronous standby is awaited follows from the value at the end, too.
+#[test]
+fn a_standby_is_awaited_by_who_has_appended_whatever_is_set_afterwards_and_by_nobody_else() {
+    let cluster = Cluster::builder()
+        .setting("synchronous_commit", "local")
+        .setting("synchronous_standby_names", "nobody")
+        .start()
+        .unwrap();
+    let url = cluster.url("mire");
+    let mut observer = connect(&url);
+    for end in ["COMMIT", "PREPARE TRANSACTION 'p'"] {
+        let mut client = connect(&url);
+        client.batch_execute("BEGIN").unwrap();
+        append(&mut client, "a-1", &events(1), None).unwrap();
+        client
+            .batch_execute("SET LOCAL synchronous_commit = off")
+            .unwrap();
+        let (client, waited) = waits_for_a_standby(&mut observer, client, end);
+        assert!(waited, "{end}");
+        let later = "CREATE TEMPORARY TABLE t (); SELECT pg_current_xact_id()";
+        let (_, waited) = waits_for_a_standby(&mut observer, client, later);
+        assert!(!waited, "after {end}");
     }
 }
 

@@ -90,6 +90,33 @@ fn every_row_says_where_to_go_on_after_it() {
     }
 }
 
+/// Without a filter the scan itself has no more rows than that.
+#[test]
+fn a_filtered_page_holds_no_more_than_max_count() {
+    let (_database, mut client) = store();
+    append(&mut client, "a-1", &events(5), None).unwrap();
+    for count in 1..=3 {
+        let filtered =
+            "SELECT position, next_position FROM mire.read_all(0, $1, types => '{happened}')";
+        let rows = client.query(filtered, &[&count]).unwrap();
+        assert_eq!(rows.len(), usize::try_from(count).unwrap());
+        assert_eq!(rows.last().unwrap().get::<_, i64>(1), i64::from(count));
+    }
+}
+
+/// The safe position is not monotonic: a reader may stand above it.
+#[test]
+fn a_page_never_leads_back() {
+    let (_database, mut client) = store();
+    append(&mut client, "a-1", &events(3), None).unwrap();
+    leave_a_hole(&mut client, 2);
+    assert_eq!(value::<i64>(&mut client, "SELECT mire.safe_position()"), 3);
+    for after in 3..=5 {
+        let next = format!("SELECT next_position FROM mire.read_all({after})");
+        assert_eq!(value::<i64>(&mut client, &next), after);
+    }
+}
+
 #[test]
 fn a_type_filter_that_matches_nothing_costs_one_scan_budget_a_call() {
     let (_database, mut client) = store();
@@ -192,4 +219,24 @@ fn a_position_that_was_never_handed_out_is_refused() {
     assert!(read(&mut client, 3).is_ok());
     refused(read(&mut client, 4), "MI007");
     refused(read(&mut client, -1), "22023");
+}
+
+#[test]
+fn names_are_those_of_the_store_that_is_there_now() {
+    let database = shared().fresh_database().unwrap();
+    let mut client = connect(&database.url);
+    let sql = "SELECT string_agg(stream, ' ') FROM mire.read_all(0)";
+    for stream in ["old-1", "new-1"] {
+        append(&mut client, stream, &events(1), None).unwrap();
+        assert_eq!(
+            value::<String>(&mut client, sql),
+            stream,
+            "both have the number 1"
+        );
+        client
+            .batch_execute(
+                "SET mire.allow_drop_with_events = on; DROP EXTENSION pg_mire; CREATE EXTENSION pg_mire",
+            )
+            .unwrap();
+    }
 }

@@ -329,6 +329,24 @@ fn a_sequence_that_was_set_back_is_refused_until_a_new_epoch() {
     assert_eq!(store.feed(), [1, 2, 3, 4, 5, position]);
 }
 
+/// A field of a lock's tag has 32 bits; after a new epoch positions need more.
+#[test]
+fn an_open_append_beyond_32_bits_holds_back_what_follows_and_nothing_else() {
+    let mut store = Store::new();
+    store
+        .reader
+        .batch_execute("SELECT mire.new_epoch()")
+        .unwrap();
+    let before = store.append_plainly();
+    assert!(before > i64::from(u32::MAX), "{before}");
+    store.odd.batch_execute("BEGIN").unwrap();
+    let open = store.append("odd-1");
+    let later = store.append_plainly();
+    assert_eq!(store.feed(), [before]);
+    store.odd.batch_execute("COMMIT").unwrap();
+    assert_eq!(store.feed(), [before, open, later]);
+}
+
 #[test]
 fn an_abandoned_append_ends_by_itself_and_the_feed_goes_on() {
     let mut store = Store::new();

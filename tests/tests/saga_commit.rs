@@ -120,6 +120,19 @@ fn no_facts_append_nothing_but_the_version_is_checked_all_the_same() {
     assert_eq!(claim_one(&mut client, "me", "1 min").attempts, 0);
 }
 
+/// It is the clock that counts, not when the transaction began: a worker may have been paused in between.
+#[test]
+fn a_lease_that_expires_within_the_transaction_is_lost() {
+    let (_database, mut client, fence) = held("200 ms");
+    let mut transaction = client.transaction().unwrap();
+    wait_until("it has expired", || {
+        let expired = "SELECT lease_expires_at < clock_timestamp() FROM mire.sagas";
+        value(&mut transaction, expired)
+    });
+    let late = commit(&mut transaction, &[change("1", 1, Some(fence), &json!({}))]);
+    assert_eq!(words(&late), ["lease_lost"]);
+}
+
 #[test]
 fn an_expired_lease_is_lost_even_when_nobody_has_taken_it() {
     let (_database, mut client, fence) = held("30 ms");

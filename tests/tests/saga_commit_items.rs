@@ -52,6 +52,56 @@ fn messages_go_out_with_the_commit_and_are_taken_back_by_it() {
 }
 
 #[test]
+fn an_item_settles_what_one_before_it_in_the_same_call_has_sent() {
+    let (_database, mut client, fence) = held("1 min");
+    let sends = |key| json!({"outbox": [message(key, "mail")], "keep": true});
+    let mut settles = sends("b");
+    settles["settled"] = json!(["a", "a", "unknown"]);
+    let items = [
+        change("1", 1, Some(fence), &sends("a")),
+        change("1", 2, Some(fence), &settles),
+        change("1", 3, Some(fence), &sends("b")),
+    ];
+    let outcomes = commit(&mut client, &items);
+    assert_eq!(words(&outcomes), ["committed", "committed", "invalid"]);
+    assert_eq!(keys(&mut client), "b pending");
+}
+
+#[test]
+fn tables_with_what_a_commit_would_pass_by_are_refused() {
+    let (_database, mut client, fence) = held("1 min");
+    client
+        .batch_execute(
+            "CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'",
+        )
+        .unwrap();
+    let sends = |version: i64| {
+        let rest = json!({"outbox": [message(&version.to_string(), "mail")], "keep": true});
+        change("1", version, Some(fence), &rest)
+    };
+    let added = "EXECUTE FUNCTION nothing()";
+    for (version, table, what) in [
+        (1, "sagas", "BEFORE INSERT"),
+        (2, "sagas", "AFTER UPDATE"),
+        (3, "outbox", "BEFORE INSERT"),
+        (4, "outbox", "AFTER DELETE"),
+    ] {
+        client
+            .batch_execute(&format!(
+                "CREATE TRIGGER added {what} ON mire.{table} FOR EACH ROW {added}"
+            ))
+            .unwrap();
+        let items = vec![sends(version)];
+        let query = "SELECT FROM mire.saga_commit($1, 'me', '1 min')";
+        refused(client.query(query, &[&items]), "55000");
+        client
+            .batch_execute(&format!("DROP TRIGGER added ON mire.{table}"))
+            .unwrap();
+        assert_eq!(words(&commit(&mut client, &items)), ["committed"]);
+    }
+}
+
+#[test]
 fn a_message_in_somebodys_transaction_makes_the_item_busy_and_keeps_nobody() {
     let (database, mut client, fence) = held("1 min");
     commit(

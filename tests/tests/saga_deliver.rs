@@ -299,3 +299,18 @@ fn answers_and_commits_race_and_nothing_is_lost() {
     assert!(answers > 50);
     assert!(leaks(&mut client).is_empty());
 }
+
+#[test]
+fn data_may_be_as_deep_and_its_numbers_as_large_as_the_database_takes_them() {
+    let (_database, mut client) = store();
+    start(&mut client, &[started("1", &json!({}))]);
+    let deep = format!("{}1e4000{}", "[".repeat(2_000), "]".repeat(2_000));
+    let item = format!(r#"{{"saga": "t", "instance": "1", "step": "a", "data": {deep}}}"#);
+    let sql = format!("SELECT outcome FROM mire.saga_deliver(ARRAY['{item}'::jsonb])");
+    assert_eq!(value::<String>(&mut client, &sql), "delivered");
+    let sql = format!(
+        r#"SELECT outcome FROM mire.saga_commit(ARRAY['{{"saga": "t", "instance": "1", "version": 2, "status": "running",
+             "facts": [{{"fact": "completed", "output": {deep}}}]}}'::jsonb], 'me', '1 min')"#
+    );
+    assert_eq!(value::<String>(&mut client, &sql), "committed");
+}

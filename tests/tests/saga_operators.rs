@@ -5,7 +5,7 @@ use mire_tests::saga::{
     answer, change, claim, claim_one, commit, deliver, end, last_fact, leaks, message, row, signal,
     start, start_held, started, store, words,
 };
-use mire_tests::session::{refused, value};
+use mire_tests::session::{connect, refused, value};
 use postgres::Client;
 use serde_json::{Value, json};
 
@@ -237,6 +237,24 @@ fn instances_are_moved_to_another_topology_version_deliberately() {
             "22023",
         );
     }
+}
+
+#[test]
+fn pruning_passes_over_what_somebody_has_locked() {
+    let (database, mut client) = store();
+    for name in ["free", "locked"] {
+        start(&mut client, &[started(name, &json!({}))]);
+        end(&mut client, name, 1);
+    }
+    let mut session = connect(&database.url);
+    let mut holder = session.transaction().unwrap();
+    let lock = "SELECT FROM mire.sagas WHERE instance = 'locked' FOR NO KEY UPDATE";
+    holder.execute(lock, &[]).unwrap();
+    client.batch_execute("SET lock_timeout = '1 s'").unwrap();
+    let prune = "SELECT mire.saga_prune('0 s')";
+    assert_eq!(value::<i64>(&mut client, prune), 1);
+    holder.rollback().unwrap();
+    assert_eq!(value::<i64>(&mut client, prune), 1);
 }
 
 #[test]

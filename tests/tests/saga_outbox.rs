@@ -4,7 +4,7 @@
 
 use mire_cluster::{Database, shared};
 use mire_tests::saga::{
-    ack, answer, change, commit, deliver, leaks, message, row, start, started, words,
+    ack, answer, change, commit, deliver, end, leaks, message, row, start, started, words,
 };
 use mire_tests::session::{connect, refused, value, wait_until};
 use postgres::Client;
@@ -132,6 +132,19 @@ fn what_stands_behind_a_message_in_somebodys_transaction_is_not_taken() {
         ["1/a", "2/a"]
     );
     other.batch_execute("ROLLBACK").unwrap();
+}
+
+#[test]
+fn what_is_not_due_yet_is_not_taken_along_with_what_stands_before_it() {
+    let (_database, mut client) = store();
+    let (taken, _) = take(&mut client, "NULL", 3, "1 min");
+    assert_eq!(keys(&taken), ["1/a", "1/b", "2/a"]);
+    let items = [
+        said(&taken[0], "retry", &json!({"delay_ms": 0})),
+        said(&taken[1], "retry", &json!({"delay_ms": 3_600_000})),
+    ];
+    assert_eq!(words(&ack(&mut client, &items)), ["retried", "retried"]);
+    assert_eq!(keys(&take(&mut client, "NULL", 9, "1 min").0), ["1/a"]);
 }
 
 #[test]
@@ -317,6 +330,56 @@ fn a_dead_letter_fails_its_step_and_can_be_sent_again() {
     );
     let said = refused(client.execute("SELECT mire.outbox_retry(99)", &[]), "MI008");
     assert!(said.detail().unwrap().contains("99"));
+}
+
+#[test]
+fn a_dead_letter_sent_again_leaves_nothing_behind() {
+    let (_database, mut client) = store();
+    let (first, _) = take(&mut client, "NULL", 1, "1 min");
+    let dead = |message: &Message| said(message, "dead", &json!({}));
+    ack(&mut client, &[dead(&first[0])]);
+    let turned = json!({
+        "status": "compensating", "steps": ["undo"], "settled": ["1/a"], "withdraw": ["1/b", "1/c"],
+    });
+    commit(&mut client, &[change("1", 2, None, &turned)]);
+    let retry = |client: &mut Client| {
+        let retried = client.execute("SELECT mire.outbox_retry($1)", &[&first[0].no]);
+        retried.unwrap();
+        let mut taken = take(client, "'{mail}'", 9, "1 min").0;
+        let place = taken.iter().position(|m| m.key == "1/a").unwrap();
+        taken.swap_remove(place)
+    };
+
+    let again = retry(&mut client);
+    assert_eq!(words(&ack(&mut client, &[dead(&again)])), ["dead"]);
+    assert_eq!(
+        value::<i64>(&mut client, "SELECT mire.stream_version('$saga:t-1')"),
+        3,
+        "its step has failed already"
+    );
+
+    let again = retry(&mut client);
+    assert_eq!(
+        words(&ack(&mut client, &[said(&again, "sent", &json!({}))])),
+        ["sent"]
+    );
+    assert_eq!(status(&mut client, "1/a"), None, "nobody would settle it");
+    end(&mut client, "1", 3);
+    assert_eq!(leaks(&mut client), Vec::<String>::new());
+    let pruned: i64 = value(&mut client, "SELECT mire.saga_prune('0 s')");
+    assert_eq!(pruned, 1);
+}
+
+#[test]
+fn what_was_sent_and_is_withdrawn_before_its_answer_is_in_doubt() {
+    let (_database, mut client) = store();
+    let (first, _) = take(&mut client, "NULL", 1, "1 min");
+    ack(&mut client, &[said(&first[0], "sent", &json!({}))]);
+    assert_eq!(status(&mut client, "1/a").as_deref(), Some("sent 1"));
+    let withdraw = json!({"withdraw": ["1/a"]});
+    let done = commit(&mut client, &[change("1", 1, None, &withdraw)]);
+    assert_eq!(words(&done), ["committed"]);
+    assert_eq!(status(&mut client, "1/a").as_deref(), Some("in_doubt 1"));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use mire_tests::saga::{
     Outcome, change, claim, claim_one, commit, leaks, message, row, start, start_held, started,
     words,
 };
-use mire_tests::session::{connect, pid, refused, value, wait_until_blocked};
+use mire_tests::session::{connect, pid, refused, value, wait_until, wait_until_blocked};
 use postgres::Client;
 use serde_json::{Value, json};
 
@@ -27,6 +27,10 @@ fn an_instance_starts_once_and_is_due_at_once() {
     assert_eq!(outcomes[1].version, Some(1));
     assert_eq!(
         words(&start(&mut client, &[started("1", &json!({"id": "x"}))])),
+        ["duplicate"]
+    );
+    assert_eq!(
+        words(&start(&mut client, &[started("1", &json!({"id": "y"}))])),
         ["exists"]
     );
     let claimed = claim_one(&mut client, "me", "1 min");
@@ -126,6 +130,46 @@ fn the_starter_can_hold_it_and_drive_it_on() {
     );
     let without = start(&mut client, &[started("3", &json!({"keep": true}))]);
     assert_eq!(words(&without), ["invalid"]);
+}
+
+#[test]
+fn a_start_sent_again_is_answered_as_the_first_time_until_somebody_goes_on() {
+    let (_database, mut client) = store();
+    let item = [started("1", &json!({"id": "x", "keep": true}))];
+    let first = start_held(&mut client, &item, "1 min");
+    let told = |outcome: &Outcome| (outcome.outcome.clone(), outcome.version, outcome.fence);
+    let again = start_held(&mut client, &item, "1 min");
+    assert_eq!(
+        told(&again[0]),
+        ("duplicate".into(), Some(1), first[0].fence)
+    );
+    let other = [started("1", &json!({"id": "y", "keep": true}))];
+    let other = start_held(&mut client, &other, "1 min");
+    assert_eq!(told(&other[0]), ("exists".into(), Some(1), None));
+    let goes_on = change("1", 1, first[0].fence, &json!({"keep": true}));
+    assert_eq!(words(&commit(&mut client, &[goes_on])), ["committed"]);
+    let late = start_held(&mut client, &item, "1 min");
+    assert_eq!(told(&late[0]), ("duplicate".into(), Some(1), None));
+}
+
+#[test]
+fn the_same_holders_later_lease_is_not_given_to_a_start_sent_again() {
+    let (_database, mut client) = store();
+    let item = [started("1", &json!({"id": "x", "keep": true}))];
+    start_held(&mut client, &item, "10 ms");
+    let holder: String = row(&mut client, "1", "holder").unwrap();
+    wait_until("its lease has expired", || {
+        value(
+            &mut client,
+            "SELECT lease_expires_at <= clock_timestamp() FROM mire.sagas",
+        )
+    });
+    claim_one(&mut client, &holder, "1 min");
+    let again = start_held(&mut client, &item, "1 min");
+    assert_eq!(
+        (again[0].outcome.as_str(), again[0].fence),
+        ("duplicate", None)
+    );
 }
 
 #[test]

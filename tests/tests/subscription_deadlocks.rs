@@ -6,8 +6,8 @@ use std::sync::Mutex;
 use std::time::Instant;
 
 use mire_cluster::shared;
-use mire_tests::session::{append, connect, events, torture_time};
-use mire_tests::subscription::{Partition, acquire};
+use mire_tests::session::{append, connect, events, pid, torture_time, wait_until_blocked};
+use mire_tests::subscription::{Partition, acquire, create};
 use postgres::{Client, Error};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -131,4 +131,42 @@ fn torture_of_everything_at_once_never_deadlocks() {
         }
     });
     println!("answers by SQLSTATE: {:?}", answers.lock().unwrap());
+}
+
+/// A worker that closes the generation meets an operator who alters the subscription: both want every checkpoint's row and the
+/// definition's.
+#[test]
+fn closing_a_generation_and_altering_do_not_deadlock() {
+    let database = shared().fresh_database().unwrap();
+    let mut client = connect(&database.url);
+    create(&mut client, "s", 2);
+    append(&mut client, "s-1", &events(1), None).unwrap();
+    let mine = [0, 1].map(|number| Partition::acquire(&mut client, "s", number));
+    let alter = "SELECT mire.alter_subscription('s', partitions => 3)";
+    client.batch_execute(alter).unwrap();
+    for mine in mine {
+        let page = mine.fetch(&mut client, 20).unwrap();
+        mine.checkpoint(&mut client, page.next).unwrap();
+    }
+    let (mut operator, mut worker) = (connect(&database.url), connect(&database.url));
+    operator
+        .batch_execute("SET deadlock_timeout = '20 ms'")
+        .unwrap();
+    let (operators, workers) = (pid(&mut operator), pid(&mut worker));
+    let mut holder = client.transaction().unwrap();
+    holder
+        .execute(
+            "SELECT FROM mire.checkpoints WHERE partition = 0 FOR UPDATE",
+            &[],
+        )
+        .unwrap();
+    std::thread::scope(|scope| {
+        let operator = scope.spawn(move || operator.batch_execute(alter));
+        wait_until_blocked(&database, operators);
+        let worker = scope.spawn(move || acquire(&mut worker, "s", 0, "v", "1 min"));
+        wait_until_blocked(&database, workers);
+        holder.commit().unwrap();
+        operator.join().unwrap().unwrap();
+        worker.join().unwrap().unwrap();
+    });
 }

@@ -77,6 +77,20 @@ fn a_parked_stream_is_held_back_and_the_others_go_on() {
     assert_eq!(worker.fetch(&mut client, 99).unwrap().positions(), [11, 12]);
 }
 
+/// What is left out is looked at within the scan budget: were it counted as handed out, pages would be short or empty.
+#[test]
+fn the_events_of_a_parked_stream_take_no_room_in_a_page() {
+    let (_database, mut client) = store(1);
+    let worker = Partition::acquire(&mut client, "s", 0);
+    worker.fetch(&mut client, 1).unwrap();
+    worker.fails(&mut client, 1, "park").unwrap();
+    worker.checkpoint(&mut client, 1).unwrap();
+    append(&mut client, "bad-1", &events(20), None).unwrap();
+    append(&mut client, "good-1", &events(1), None).unwrap();
+    let page = worker.fetch(&mut client, 5).unwrap();
+    assert_eq!(page.positions(), [2, 4, 6, 8, 29]);
+}
+
 #[test]
 fn skipping_gives_one_event_up_and_keeps_the_order_of_the_rest() {
     let (_database, mut client) = store(1);

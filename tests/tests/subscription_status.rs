@@ -82,13 +82,17 @@ fn lag_is_counted_up_to_a_cap_and_costs_no_more() {
     assert_eq!(lag(&mut client, "all"), [(0, 10_000, true)]);
     assert_eq!(lag(&mut client, "none"), [(0, 0, true)]);
     assert_eq!(lag(&mut client, "rare"), [(0, 2, false)]);
-    // A rare category does not walk the log: few pages, though 40,000 events lie between its two.
+    // A rare category does not walk the log: few pages, though 40,000 events on 600 pages lie between its two.
     let explain = "EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON)
                    SELECT mire_internal.lag_of(s, 0, 0) FROM mire.subscriptions AS s WHERE s.name = 'rare'";
-    for _ in 0..8 {
+    let mut pages = || {
         let plan: serde_json::Value = value(&mut client, explain);
-        let pages = plan[0]["Plan"]["Shared Hit Blocks"].as_i64().unwrap()
-            + plan[0]["Plan"]["Shared Read Blocks"].as_i64().unwrap();
+        plan[0]["Plan"]["Shared Hit Blocks"].as_i64().unwrap()
+            + plan[0]["Plan"]["Shared Read Blocks"].as_i64().unwrap()
+    };
+    for _ in 0..8 {
+        // The other one may have read catalogs anew, which other tests of the cluster change.
+        let pages = pages().min(pages());
         assert!(pages < 100, "{pages} pages");
     }
 }

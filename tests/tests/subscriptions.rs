@@ -333,6 +333,24 @@ fn a_filter_that_rarely_matches_moves_on_by_its_scan_budget() {
 }
 
 #[test]
+fn an_open_append_holds_a_worker_back_until_it_commits() {
+    let (database, mut client) = store();
+    create(&mut client, "s", 1);
+    let worker = Partition::acquire(&mut client, "s", 0);
+    let mut session = connect(&database.url);
+    let mut open = session.transaction().unwrap();
+    append(&mut open, "late-1", &events(1), None).unwrap();
+    append(&mut client, "cat-1", &events(1), None).unwrap();
+    let page = worker.fetch(&mut client, 9).unwrap();
+    assert_eq!((page.positions(), page.next), ((1..=6).collect(), 6));
+    worker.checkpoint(&mut client, 6).unwrap();
+    let page = worker.fetch(&mut client, 9).unwrap();
+    assert_eq!((page.positions(), page.next), (vec![], 6));
+    open.commit().unwrap();
+    assert_eq!(worker.fetch(&mut client, 9).unwrap().positions(), [7, 8]);
+}
+
+#[test]
 fn the_next_page_can_be_fetched_while_one_is_in_hand() {
     let (_database, mut client) = store();
     create(&mut client, "s", 1);

@@ -4,6 +4,7 @@
 
 use anyhow::{Result, ensure};
 use mire_client::Json;
+use tokio_postgres::types::ToSql;
 
 use crate::entry::Content;
 use crate::stores::{Mire, Ours, Store, mire_entry};
@@ -17,10 +18,9 @@ const CHECKPOINT_EVERY: usize = 100;
 
 /// A store whose log can be made.
 pub(crate) trait Generated: Store {
-    /// `$1` streams after the first `$2`, events of type `$3` with content `$4`.
+    /// `$1` streams after the first `$2`; the events of these `$1` streams, of type `$2` with content `$3`, if need be after
+    /// the first `$4` streams.
     const STATEMENTS: [&'static str; 2];
-    /// What the statements do not do by themselves: run once at the end.
-    const FINISH: &'static str;
 
     /// Type and content of an event.
     fn content() -> Result<(String, Json)>;
@@ -29,14 +29,11 @@ pub(crate) trait Generated: Store {
 impl Generated for Ours {
     const STATEMENTS: [&'static str; 2] = [
         "INSERT INTO mire.stream_heads (stream_no, version, stream)
-         SELECT $2::bigint + s, 10, 'ledger-' || ($2 + s) FROM generate_series(1, $1::bigint) AS s",
+         SELECT nextval('mire.stream_numbers'), 10, 'ledger-' || ($2::bigint + s) FROM generate_series(1, $1::bigint) AS s",
         "INSERT INTO mire.events (position, stream_no, version, event_id, recorded_at, category, type, data)
-         SELECT $2::bigint * 10 + i, $2 + 1 + (i - 1) % $1, 1 + (i - 1) / $1, gen_random_uuid(), clock_timestamp(), 'ledger', $3::text, $4::jsonb
-           FROM generate_series(1, $1::bigint * 10) AS i",
+         SELECT nextval('mire.positions'), made.last_value - i % $1, 1 + i / $1, gen_random_uuid(), clock_timestamp(), 'ledger', $2::text, $3::jsonb
+           FROM mire.stream_numbers AS made, generate_series(0, $1::bigint * 10 - 1) AS i",
     ];
-    const FINISH: &'static str = "
-        SELECT setval('mire.stream_numbers', max(s.stream_no)) FROM mire.stream_heads AS s;
-        SELECT setval('mire.positions', max(e.position)) FROM mire.events AS e";
 
     fn content() -> Result<(String, Json)> {
         Ok((Content::Booking.kind().to_owned(), Content::Booking.json()?))
@@ -48,10 +45,9 @@ impl Generated for Mire {
         "INSERT INTO es_streams (stream_id, stream_category, stream_version)
          SELECT 'ledger-' || ($2::bigint + s), 'ledger', 10 FROM generate_series(1, $1::bigint) AS s",
         "INSERT INTO es_events (stream_id, stream_version, event_type, data, stream_category, payload_size, metadata_size)
-         SELECT 'ledger-' || ($2::bigint + 1 + (i - 1) % $1), 1 + (i - 1) / $1, $3::text, $4::jsonb, 'ledger', octet_length($4::jsonb::text), 2
+         SELECT 'ledger-' || ($4::bigint + 1 + (i - 1) % $1), 1 + (i - 1) / $1, $2::text, $3::jsonb, 'ledger', octet_length($3::jsonb::text), 2
            FROM generate_series(1, $1::bigint * 10) AS i",
     ];
-    const FINISH: &'static str = "";
 
     fn content() -> Result<(String, Json)> {
         mire_entry(Content::Booking)
@@ -94,7 +90,8 @@ pub(crate) async fn grow<S: Generated>(
         let before = i64::try_from(step * STREAMS)?;
         let tx = client.transaction().await?;
         tx.execute(&streams, &[&each, &before]).await?;
-        let made = tx.execute(&events, &[&each, &before, &kind, &data]).await?;
+        let all: [&(dyn ToSql + Sync); 4] = [&each, &kind, &data, &before];
+        let made = tx.execute(&events, &all[..events.params().len()]).await?;
         ensure!(
             usize::try_from(made) == Ok(transaction),
             "made {made} events"
@@ -104,7 +101,6 @@ pub(crate) async fn grow<S: Generated>(
             client.batch_execute("CHECKPOINT").await?;
         }
     }
-    client.batch_execute(S::FINISH).await?;
     for statement in ["VACUUM ANALYZE", "CHECKPOINT"] {
         client.batch_execute(statement).await?;
     }

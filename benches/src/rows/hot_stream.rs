@@ -84,7 +84,7 @@ pub(crate) async fn contend(contender: &Contender) -> Result<()> {
     match contender.store {
         Kind::Ours => {
             let store = mire_client::EventStore::connect(&contender.url).await?;
-            race(&Ours(store), &contender.id).await
+            race(&Ours::new(store), &contender.id).await
         }
         Kind::Mire => race(&Mire::at(&contender.url).await?, &contender.id).await,
     }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 use mire_client::{
     Batch, BatchHandler, BoxError, Command, EventStore, ExpectedVersion, Handler, Incoming, Plain,
-    ProjectionRunner, Subscription, Transaction, Transactional, TransactionalHandler, stream_name,
+    ProjectionRunner, Repository, Subscription, Transaction, Transactional, TransactionalHandler,
+    stream_name,
 };
 use tokio_postgres::types::{ToSql, Type};
 
@@ -20,7 +21,14 @@ const WARM_UP: usize = 3;
 
 /// An `EventStore` with its default settings.
 #[derive(Clone)]
-pub(crate) struct Ours(pub(crate) EventStore);
+pub(crate) struct Ours(pub(crate) EventStore, Repository<Ledger>);
+
+impl Ours {
+    pub(crate) fn new(store: EventStore) -> Self {
+        let ledgers = store.repository().retry_conflicts(u32::MAX).in_turn();
+        Self(store, ledgers)
+    }
+}
 
 /// The command that always succeeds.
 struct Increment;
@@ -44,7 +52,7 @@ impl Store for Ours {
     }
 
     async fn connect(world: &World, database: &str) -> Result<Self> {
-        Ok(Self(EventStore::connect(&world.url(database)).await?))
+        Ok(Self::new(EventStore::connect(&world.url(database)).await?))
     }
 
     async fn open(world: &World, database: &str) -> Result<Self> {
@@ -75,8 +83,7 @@ impl Store for Ours {
     }
 
     async fn add_contended(&self, id: &str) -> Result<()> {
-        let ledgers = self.0.repository::<Ledger>().retry_conflicts(u32::MAX);
-        ledgers.send(id, &Increment).await?;
+        self.1.send(id, &Increment).await?;
         Ok(())
     }
 

@@ -20,13 +20,13 @@ calls! {
     APPEND_BATCH(TEXT_ARRAY, INT8_ARRAY, INT4_ARRAY, TEXT_ARRAY, JSONB_ARRAY, JSONB_ARRAY, UUID_ARRAY) =
         "SELECT item, outcome, version, position, actual_version, reason FROM mire.append_batch($1, $2, $3, $4, $5, $6, $7)";
     LOAD_STREAM(TEXT, INT4) =
-        "SELECT version, type, data, metadata FROM mire.load_stream($1, $2)";
+        "SELECT mire.load_stream_packed($1, $2)";
     READ_STREAM(TEXT, INT8, INT4, BOOL) =
         "SELECT position, version, event_id, type, recorded_at, data, metadata FROM mire.read_stream($1, $2, $3, $4)";
     STREAM_VERSION(TEXT) =
         "SELECT version FROM mire.stream_version($1) AS s (version)";
     READ_ALL(INT8, INT4, TEXT_ARRAY, TEXT_ARRAY, INT4) =
-        "SELECT next_position, epoch, stream, position, version, event_id, type, recorded_at, data, metadata FROM mire.read_all($1, $2, $3, $4, $5)";
+        "SELECT page FROM mire.read_all_packed($1, $2, $3, $4, $5) AS p (page)";
     SAFE_POSITION() =
         "SELECT position FROM mire.safe_position() AS s (position)";
     WAIT_FOR_EVENTS(INT8, FLOAT8) =
@@ -58,7 +58,9 @@ calls! {
     /// How far a fence was handed events need not outlive a crash of the server (a worker then takes its partition anew), so
     /// no fetch waits for the disk; a heartbeat in it still does.
     FETCH_EVENTS(TEXT, INT4, INT8, INT4, INT8, INT4) =
-        "SELECT next_position, epoch, stream, position, version, event_id, type, recorded_at, data, metadata FROM mire.fetch_events($1, $2, $3, $4, $5, $6) WHERE (SELECT set_config('synchronous_commit', 'off', true)) IS NOT NULL";
+        "SELECT page FROM mire.fetch_events_packed($1, $2, $3, $4, $5, $6) AS p (page) WHERE (SELECT set_config('synchronous_commit', 'off', true)) IS NOT NULL";
+    EXECUTE_ALL(TEXT_ARRAY, INT4_ARRAY, OID_ARRAY, BYTEA) =
+        "SELECT FROM mire.execute_all($1, $2, $3, $4)";
     CHECKPOINT(TEXT, INT4, INT8, INT8) =
         "SELECT FROM mire.checkpoint($1, $2, $3, $4)";
     REPORT_FAILURE(TEXT, INT4, INT8, INT8, TEXT, INT4, TEXT) =

@@ -22,7 +22,7 @@ pub(crate) struct Context {
 
 impl Context {
     pub(crate) fn new(store: EventStore, holder: String, ttl: Duration) -> Self {
-        const TURNS: usize = 4;
+        const TURNS: usize = 2;
         Self {
             store,
             holder,

@@ -186,9 +186,12 @@ impl Fleet {
 
     /// Takes partitions, those of many subscriptions side by side, until everyone has what it wants or nothing is left.
     async fn fulfil(&mut self, mut wishes: Vec<Wish<'_>>) -> Result<()> {
-        /// So many are taken at a time.
-        const TOGETHER: usize = 4;
+        /// So many are asked for before the first answer is here, on the one connection.
+        const TOGETHER: usize = 8;
         let (context, subscribed) = (self.context.clone(), self.subscribed.clone());
+        let Some(conn) = self.conn.take() else {
+            return Ok(());
+        };
         loop {
             let next: Vec<_> = wishes
                 .iter_mut()
@@ -199,12 +202,13 @@ impl Fleet {
                 })
                 .collect();
             if next.is_empty() {
+                self.conn = Some(conn);
                 return Ok(());
             }
             let mut acquiring = Vec::with_capacity(next.len());
             for (index, row) in next {
                 let name = subscribed[row.subscription].name();
-                let acquired = acquire(&context, name, row.partition);
+                let acquired = acquire(&conn, &context, name, row.partition);
                 acquiring.push(acquired.map(move |acquired| (index, row, acquired)).boxed());
             }
             let mut taken = stream::iter(acquiring).buffer_unordered(TOGETHER);

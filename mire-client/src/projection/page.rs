@@ -4,9 +4,9 @@ use tracing::instrument;
 
 use super::subscription::Subscription;
 use crate::connection::{Talk, calls};
-use crate::error::{Doing, Result, from_driver};
+use crate::error::{Doing, Result};
 use crate::event::RecordedEvent;
-use crate::store::{EventStore, feed_row};
+use crate::store::{EventStore, for_each_row};
 
 /// A partition under a fence.
 #[derive(Clone, Debug)]
@@ -53,8 +53,9 @@ pub(crate) async fn fetch(
     after: Option<i64>,
 ) -> Result<Page> {
     let conn = store.connector.pooled().await?;
-    let rows = conn
-        .rows(
+    let doing = Doing::Reading(&tenure.name);
+    let row = conn
+        .row(
             &calls::FETCH_EVENTS,
             &[
                 &tenure.name,
@@ -64,22 +65,21 @@ pub(crate) async fn fetch(
                 &after,
                 &size.bytes,
             ],
+            doing,
         )
-        .await
-        .map_err(|e| from_driver(e, Doing::Reading(&tenure.name)))?;
+        .await?;
     drop(conn);
     let mut page = Page {
-        events: Vec::with_capacity(rows.len()),
+        events: Vec::new(),
         next_position: after.unwrap_or_default(),
         epoch: 0,
         full: false,
     };
-    for row in &rows {
-        let row = feed_row(row)?;
+    for_each_row(&row, doing, |row| {
         page.next_position = row.next_position;
         page.epoch = row.epoch;
         page.events.extend(row.event);
-    }
+    })?;
     page.full = usize::try_from(size.events).is_ok_and(|count| page.events.len() >= count);
     Ok(page)
 }

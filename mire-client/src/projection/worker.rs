@@ -36,12 +36,12 @@ pub(crate) struct Acquired {
 
 /// Takes a partition; None when somebody else has it.
 pub(crate) async fn acquire(
+    conn: &impl Talk,
     context: &Context,
     name: &str,
     partition: i32,
 ) -> Result<Option<Acquired>> {
     let asked_at = Instant::now();
-    let conn = context.store.connector.pooled().await?;
     let doing = Doing::Reading(name);
     let row = conn
         .row(
@@ -120,7 +120,11 @@ pub(crate) async fn run(
                 let _ = release(&context, name, partition, acquired.fence).await;
                 return Ended::Released;
             }
-            match hold.while_held(acquire(&context, name, partition)).await {
+            let again = async {
+                let conn = context.store.connector.pooled().await?;
+                acquire(&conn, &context, name, partition).await
+            };
+            match hold.while_held(again).await {
                 Ok(Ok(Some(again))) => break again,
                 Ok(Ok(None)) | Err(_) => return Ended::Lost,
                 Ok(Err(error)) => match Halt::from(error) {

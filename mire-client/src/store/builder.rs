@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use deadpool::managed::QueueMode;
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -136,6 +137,9 @@ impl EventStoreBuilder {
         let hosts = Hosts { tls: tls.clone() };
         let pool = Pool::builder(Manager::from_connect(parsed.postgres, hosts, recycling))
             .max_size(self.pool_size)
+            // The session that was used last has at hand what is called just now: catalogs, plans, pages of its caches. Where
+            // few are at work at a time, they are the same few.
+            .queue_mode(QueueMode::Lifo)
             .wait_timeout(Some(self.pool_wait))
             .runtime(Runtime::Tokio1)
             .build()

@@ -9,10 +9,13 @@ use tracing::instrument;
 
 use super::EventStore;
 use super::read::PAGE_SIZE;
+use crate::BoxError;
 use crate::batch::FOR_EVER;
 use crate::connection::{Talk, calls};
 use crate::error::{Doing, Error, ErrorKind, Result, from_driver};
 use crate::event::RecordedEvent;
+use crate::json::JsonRef;
+use crate::packed::PackedRows;
 
 /// Which part of the feed to read, and how.
 #[derive(Clone, Debug)]
@@ -57,7 +60,7 @@ impl ReadAll {
         self
     }
 
-    /// At most so many bytes of data and metadata are fetched at a time, but one event at least: no bound if not said.
+    /// At most so many bytes of data and metadata are fetched at a time, but one event at least: 64 MiB if not said.
     pub fn page_bytes(mut self, bytes: usize) -> Self {
         self.page_bytes = Some(bytes.max(1));
         self
@@ -154,8 +157,9 @@ impl EventStore {
             .page_bytes
             .map(|bytes| i32::try_from(bytes).unwrap_or(i32::MAX));
         let conn = self.connector.pooled().await?;
-        let rows = conn
-            .rows(
+        let doing = Doing::Reading("the feed");
+        let row = conn
+            .row(
                 &calls::READ_ALL,
                 &[
                     &read.after_position,
@@ -164,17 +168,16 @@ impl EventStore {
                     &read.types,
                     &bytes,
                 ],
+                doing,
             )
-            .await
-            .map_err(|e| from_driver(e, Doing::Reading("the feed")))?;
+            .await?;
         drop(conn);
         let mut page = FeedPage {
-            events: Vec::with_capacity(rows.len()),
+            events: Vec::new(),
             next_position: read.after_position,
             epoch: 0,
         };
-        for row in &rows {
-            let row = feed_row(row)?;
+        for_each_row(&row, doing, |row| {
             page.next_position = row.next_position;
             page.epoch = row.epoch;
             page.events.extend(row.event.map(|event| FeedEvent {
@@ -182,7 +185,7 @@ impl EventStore {
                 next_position: row.next_position,
                 epoch: row.epoch,
             }));
-        }
+        })?;
         match read.epoch {
             Some(known) if known != page.epoch => Err(Error::new(ErrorKind::EpochChanged {
                 from: known,
@@ -254,29 +257,61 @@ pub(crate) struct FeedRow {
     pub(crate) event: Option<RecordedEvent>,
 }
 
-pub(crate) fn feed_row(row: &Row) -> Result<FeedRow> {
-    let read = || -> Result<_, tokio_postgres::Error> {
-        Ok((
-            row.try_get(0)?,
-            row.try_get(1)?,
-            row.try_get::<_, Option<i64>>(3)?,
-            row.try_get::<_, Option<String>>(2)?,
-        ))
+/// Takes a page apart, which is the only column of its row.
+pub(crate) fn for_each_row(
+    row: &Row,
+    doing: Doing<'_>,
+    mut take: impl FnMut(FeedRow),
+) -> Result<()> {
+    let page = row.try_get(0).map_err(|e| from_driver(e, doing))?;
+    let mut rows = PackedRows::new(page);
+    while let Some(row) = next_row(&mut rows).map_err(|e| {
+        let what = "a row of the feed".into();
+        Error::with_source(ErrorKind::Decode { what }, e)
+    })? {
+        take(row);
+    }
+    Ok(())
+}
+
+fn next_row(rows: &mut PackedRows<'_>) -> std::result::Result<Option<FeedRow>, BoxError> {
+    let Some(
+        [
+            position,
+            stream,
+            version,
+            id,
+            event_type,
+            recorded_at,
+            data,
+            metadata,
+            next,
+            epoch,
+        ],
+    ) = rows.next()?
+    else {
+        return Ok(None);
     };
-    let (next_position, epoch, position, stream) = read().map_err(|e| {
-        Error::with_source(
-            ErrorKind::Decode {
-                what: "a row of the feed".into(),
-            },
-            e,
-        )
-    })?;
-    let event = position
-        .map(|_| RecordedEvent::from_row(row, 3, stream.unwrap_or_default()))
-        .transpose()?;
-    Ok(FeedRow {
-        next_position,
-        epoch,
+    let event = if position.is_null() {
+        None
+    } else {
+        Some(RecordedEvent {
+            position: position.bigint()?,
+            stream: stream.text()?.into(),
+            version: version.bigint()?,
+            id: id.uuid()?,
+            event_type: event_type.text()?.into(),
+            recorded_at: recorded_at.time()?,
+            data: data.json()?.to_owned()?,
+            metadata: metadata
+                .json_or_null()?
+                .map(JsonRef::to_owned)
+                .transpose()?,
+        })
+    };
+    Ok(Some(FeedRow {
+        next_position: next.bigint()?,
+        epoch: epoch.bigint()?,
         event,
-    })
+    }))
 }

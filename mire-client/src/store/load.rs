@@ -1,17 +1,18 @@
-//! Loading aggregates: one round trip, folded row by row as they arrive.
+//! Loading aggregates: one round trip, folded chunk by chunk as they arrive.
 
 use std::fmt::Display;
 
 use futures_util::{StreamExt, pin_mut};
-use tokio_postgres::Row;
 use tracing::instrument;
 
 use super::EventStore;
 use super::hydrate::{Hydrated, Hydrator, LoadedRow, ReadSnapshot};
+use crate::BoxError;
 use crate::aggregate::{Aggregate, AggregateRoot, Snapshot, stream_name};
 use crate::connection::{Talk, calls};
 use crate::error::{Doing, Error, ErrorKind, Result, from_driver};
 use crate::json::JsonRef;
+use crate::packed::PackedRows;
 
 impl EventStore {
     /// Loads an aggregate.
@@ -148,17 +149,28 @@ async fn fold<A: Aggregate>(
     let mut hydrator = Hydrator::new(stream, snapshot.map(|s| s.read));
     while let Some(row) = rows.next().await {
         let row = row.map_err(|e| from_driver(e, doing))?;
-        let loaded = loaded(&row).map_err(|e| from_driver(e, doing))?;
-        hydrator.row(&loaded)?;
+        let chunk = row.try_get(0).map_err(|e| from_driver(e, doing))?;
+        let mut chunk = PackedRows::new(chunk);
+        while let Some(loaded) = next_row(&mut chunk).map_err(|e| {
+            let what = format!("a row of stream {stream:?}");
+            Error::with_source(ErrorKind::Decode { what }, e)
+        })? {
+            hydrator.row(&loaded)?;
+        }
     }
     hydrator.finish()
 }
 
-fn loaded(row: &Row) -> Result<LoadedRow<'_>, tokio_postgres::Error> {
-    Ok(LoadedRow {
-        version: row.try_get(0)?,
-        event_type: row.try_get(1)?,
-        data: row.try_get(2)?,
-        metadata: row.try_get(3)?,
-    })
+fn next_row<'a>(
+    chunk: &mut PackedRows<'a>,
+) -> std::result::Result<Option<LoadedRow<'a>>, BoxError> {
+    let Some([_, version, _, event_type, _, data, metadata]) = chunk.next()? else {
+        return Ok(None);
+    };
+    Ok(Some(LoadedRow {
+        version: version.bigint()?,
+        event_type: event_type.text()?,
+        data: data.json()?,
+        metadata: metadata.json_or_null()?,
+    }))
 }

@@ -22,7 +22,7 @@ pub use migrate::StoreInfo;
 pub use read::ReadStream;
 
 pub(crate) use append::{AppendRequest, append_directly};
-pub(crate) use feed::feed_row;
+pub(crate) use feed::for_each_row;
 pub(crate) use listeners::{Listener, Listeners};
 pub(crate) use load::load_on;
 

@@ -1,27 +1,10 @@
 //! Every call has a span that says what it is about; payloads are in none, nor in what is logged.
 
-use std::io::Write;
-use std::sync::{Arc, Mutex};
-
 use futures_util::TryStreamExt;
 use mire_client::{ExpectedVersion, Json, Metadata, NewEvent, ReadAll, ReadStream};
-use tracing_subscriber::fmt::format::FmtSpan;
 
 use super::common::{Account, AccountEvent, NoDeposit, account_of, deposited, exactly, fixture};
-
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
+use super::log::Log;
 
 /// Never to be seen in a log.
 const SECRET: &str = "Rumpelstiltskin";
@@ -40,15 +23,7 @@ impl mire_client::Command for Guess {
 #[tokio::test]
 async fn spans_say_what_a_call_is_about_and_nothing_of_its_payload() {
     let f = fixture().await;
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::TRACE)
-        .with_span_events(FmtSpan::FULL)
-        .with_ansi(false)
-        .with_writer(move || writer.clone())
-        .finish();
-    let guard = tracing::subscriber::set_default(subscriber);
+    let (log, guard) = Log::listen();
 
     let metadata = Metadata::new().actor(SECRET);
     let secret = |event_type: &str| {
@@ -113,7 +88,7 @@ async fn spans_say_what_a_call_is_about_and_nothing_of_its_payload() {
     tx.commit().await.unwrap();
 
     drop(guard);
-    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let log = log.text();
     assert!(
         !log.contains(SECRET),
         "{}",
@@ -138,17 +113,11 @@ async fn a_snapshot_that_cannot_be_read_is_logged_without_what_is_in_it() {
     let nonsense = format!(r#"{{"owner": "", "cents": "{SECRET}", "closed": false}}"#);
     let save = "SELECT mire.save_snapshot('account-1', 1, 1, $1::text::jsonb)";
     f.session().await.execute(save, &[&nonsense]).await.unwrap();
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::TRACE)
-        .with_writer(move || writer.clone())
-        .finish();
-    let guard = tracing::subscriber::set_default(subscriber);
+    let (log, guard) = Log::listen();
     let loaded = f.store.load_snapshotted::<Account>("1").await.unwrap();
     drop(guard);
     assert_eq!(loaded.state().cents, 1);
-    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let log = log.text();
     assert!(log.contains("snapshot ignored"), "{log}");
     let ours = log.lines().filter(|line| line.contains("mire_client"));
     assert_eq!(

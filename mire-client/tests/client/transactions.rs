@@ -309,5 +309,25 @@ async fn queued_statements_come_in_order_and_are_committed_all_or_none() {
         tx.queue(insert, &[&1_i64, &"kept"]).await.unwrap();
         tx.commit().await.unwrap();
         assert_eq!(f.number("SELECT count(*) FROM report").await, 1_000);
+
+        // Statements in turns, on a table that was queued itself, with values larger than what travels together; and SQL of
+        // the program's own sees them all.
+        let mut tx = f.store.begin().await.unwrap();
+        tx.queue("CREATE TABLE notes (n bigint, note text)", &[])
+            .await
+            .unwrap();
+        let large = "x".repeat(40_000);
+        for n in 0..10_i64 {
+            tx.queue("INSERT INTO notes VALUES ($1, $2)", &[&n, &large])
+                .await
+                .unwrap();
+            tx.queue("UPDATE notes SET n = n + 1", &[]).await.unwrap();
+        }
+        let row = tx.sql().query_one("SELECT sum(n)::bigint FROM notes", &[]);
+        assert_eq!(row.await.unwrap().get::<_, i64>(0), 100);
+        tx.queue("DELETE FROM notes", &[]).await.unwrap();
+        tx.rollback().await.unwrap();
+        let left = "SELECT count(*) FROM pg_class WHERE relname = 'notes'";
+        assert_eq!(f.number(left).await, 0);
     }
 }

@@ -10,12 +10,12 @@ use crate::raw;
 
 /// The arguments of one call.
 #[derive(Clone, Copy)]
-pub(super) struct Arguments(pg_sys::FunctionCallInfo);
+pub(crate) struct Arguments(pg_sys::FunctionCallInfo);
 
 impl Arguments {
     /// # Safety
     /// A call that Postgres is making right now.
-    pub(super) unsafe fn of(fcinfo: pg_sys::FunctionCallInfo) -> Self {
+    pub(crate) unsafe fn of(fcinfo: pg_sys::FunctionCallInfo) -> Self {
         Self(fcinfo)
     }
 
@@ -23,7 +23,7 @@ impl Arguments {
     ///
     /// # Safety
     /// The function is declared with more than `n` arguments.
-    pub(super) unsafe fn get(self, n: usize) -> Option<Datum> {
+    pub(crate) unsafe fn get(self, n: usize) -> Option<Datum> {
         // SAFETY: Postgres allocates the arguments behind the struct.
         let argument = unsafe { *(*self.0).args.as_ptr().add(n) };
         (!argument.isnull).then_some(argument.value)
@@ -31,28 +31,28 @@ impl Arguments {
 
     /// # Safety
     /// As [`Self::get`], and the argument is a bigint.
-    pub(super) unsafe fn bigint(self, n: usize) -> Option<i64> {
+    pub(crate) unsafe fn bigint(self, n: usize) -> Option<i64> {
         // SAFETY: passed by value.
         unsafe { self.get(n) }.map(|value| value.value() as i64)
     }
 
     /// # Safety
     /// As [`Self::get`], and the argument is an integer.
-    pub(super) unsafe fn integer(self, n: usize) -> Option<i32> {
+    pub(crate) unsafe fn integer(self, n: usize) -> Option<i32> {
         // SAFETY: passed by value.
         unsafe { self.get(n) }.map(|value| value.value() as i32)
     }
 
     /// # Safety
     /// As [`Self::get`], and the argument is a text.
-    pub(super) unsafe fn text(self, n: usize) -> Option<Text> {
+    pub(crate) unsafe fn text(self, n: usize) -> Option<Text> {
         // SAFETY: as promised.
         unsafe { self.get(n).map(|value| Text::of(value)) }
     }
 
     /// # Safety
     /// As [`Self::get`], and the argument is an array, of whatever.
-    pub(super) unsafe fn shape(self, n: usize) -> Option<Shape> {
+    pub(crate) unsafe fn shape(self, n: usize) -> Option<Shape> {
         // SAFETY: as promised.
         unsafe {
             let array = self.get(n)?;
@@ -64,7 +64,7 @@ impl Arguments {
 
     /// # Safety
     /// As [`Self::get`], and the argument is an array of these elements.
-    pub(super) unsafe fn array(self, n: usize, element: Element) -> Option<Array> {
+    pub(crate) unsafe fn array(self, n: usize, element: Element) -> Option<Array> {
         // SAFETY: as promised.
         unsafe { self.get(n).map(|value| Array::of(value, element)) }
     }
@@ -72,8 +72,8 @@ impl Arguments {
 
 /// A text in memory that lasts as long as the call.
 #[derive(Clone, Copy)]
-pub(super) struct Text {
-    pub(super) datum: Datum,
+pub(crate) struct Text {
+    pub(crate) datum: Datum,
     start: *const u8,
     length: usize,
 }
@@ -81,7 +81,7 @@ pub(super) struct Text {
 impl Text {
     /// # Safety
     /// The value is a text, or a varlena that is to be seen as bytes.
-    pub(super) unsafe fn of(value: Datum) -> Self {
+    pub(crate) unsafe fn of(value: Datum) -> Self {
         // SAFETY: detoasting gives the same pointer or a copy in the call's memory.
         unsafe {
             let varlena = raw::pg_detoast_datum_packed(value.cast_mut_ptr());
@@ -93,7 +93,7 @@ impl Text {
         }
     }
 
-    pub(super) fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         // SAFETY: the varlena's own bytes, which nobody changes during the call.
         unsafe { std::slice::from_raw_parts(self.start, self.length) }
     }
@@ -101,12 +101,13 @@ impl Text {
 
 /// The types of elements that we take.
 #[derive(Clone, Copy)]
-pub(super) enum Element {
+pub(crate) enum Element {
     Text,
     Jsonb,
     Uuid,
     Bigint,
     Integer,
+    Oid,
 }
 
 impl Element {
@@ -117,26 +118,27 @@ impl Element {
             Self::Uuid => (pg_sys::UUIDOID, 16, false, pg_sys::TYPALIGN_CHAR),
             Self::Bigint => (pg_sys::INT8OID, 8, true, pg_sys::TYPALIGN_DOUBLE),
             Self::Integer => (pg_sys::INT4OID, 4, true, pg_sys::TYPALIGN_INT),
+            Self::Oid => (pg_sys::OIDOID, 4, true, pg_sys::TYPALIGN_INT),
         }
     }
 }
 
 /// An array's elements. Only for arrays of one dimension are they what their index says.
 #[derive(Clone, Copy)]
-pub(super) struct Array {
-    pub(super) datum: Datum,
-    pub(super) shape: Shape,
+pub(crate) struct Array {
+    pub(crate) datum: Datum,
+    pub(crate) shape: Shape,
     items: *const Datum,
     nulls: *const bool,
 }
 
 /// What an array looks like from outside.
 #[derive(Clone, Copy)]
-pub(super) struct Shape {
-    pub(super) dimensions: i32,
+pub(crate) struct Shape {
+    pub(crate) dimensions: i32,
     /// Of the first dimension; 1 for an empty array.
-    pub(super) lower_bound: i32,
-    pub(super) length: usize,
+    pub(crate) lower_bound: i32,
+    pub(crate) length: usize,
 }
 
 impl Shape {
@@ -164,7 +166,7 @@ impl Shape {
 impl Array {
     /// # Safety
     /// The value is an array of these elements.
-    unsafe fn of(value: Datum, element: Element) -> Self {
+    pub(crate) unsafe fn of(value: Datum, element: Element) -> Self {
         // SAFETY: deconstruct_array allocates both results in the call's memory; elements passed by reference point into
         // the array.
         unsafe {
@@ -191,35 +193,35 @@ impl Array {
         }
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.shape.length
     }
 
     /// Element `i`, from 0; None for NULL and beyond the end, as a subscript in SQL.
-    pub(super) fn get(&self, i: usize) -> Option<Datum> {
+    pub(crate) fn get(&self, i: usize) -> Option<Datum> {
         // SAFETY: both arrays have so many elements.
         unsafe { (i < self.len() && !*self.nulls.add(i)).then(|| *self.items.add(i)) }
     }
 }
 
 /// [`Array::get`] of an array that may be NULL.
-pub(super) fn element(array: &Option<Array>, i: usize) -> Option<Datum> {
+pub(crate) fn element(array: &Option<Array>, i: usize) -> Option<Datum> {
     array.as_ref().and_then(|array| array.get(i))
 }
 
 /// The events of a call: element `i` of each array is event `i`.
 #[derive(Clone, Copy)]
-pub(super) struct Events {
-    pub(super) types: Option<Array>,
-    pub(super) data: Option<Array>,
-    pub(super) metadata: Option<Array>,
-    pub(super) ids: Option<Array>,
+pub(crate) struct Events {
+    pub(crate) types: Option<Array>,
+    pub(crate) data: Option<Array>,
+    pub(crate) metadata: Option<Array>,
+    pub(crate) ids: Option<Array>,
 }
 
 impl Events {
     /// # Safety
     /// Four arguments from `n` on are text[], jsonb[], jsonb[], uuid[].
-    pub(super) unsafe fn of(arguments: Arguments, n: usize) -> Self {
+    pub(crate) unsafe fn of(arguments: Arguments, n: usize) -> Self {
         // SAFETY: as promised.
         unsafe {
             Self {
@@ -236,7 +238,7 @@ impl Events {
 ///
 /// # Safety
 /// The value is a uuid.
-pub(super) unsafe fn uuid(value: Datum) -> [u8; 16] {
+pub(crate) unsafe fn uuid(value: Datum) -> [u8; 16] {
     // SAFETY: 16 bytes, aligned for bytes.
     unsafe { *value.cast_mut_ptr() }
 }

@@ -8,32 +8,13 @@ use pgrx::pg_sys::{self, Datum};
 use pgrx::prelude::*;
 
 use super::args::{Arguments, Events};
-use super::batch;
+use super::batch::append_batch as append_all;
 use super::checks::{self, array_fault, maybe_array_fault};
 use super::decide::{Append, Outcome};
 use super::heads::{Claim, Head, Heads};
 use super::raise;
+use crate::answer::rows::{Rows, row, sql_function};
 use crate::{raw, settings};
-
-/// Declares a function that SQL calls under this name with its raw arguments. A panic becomes an ERROR here.
-macro_rules! sql_function {
-    ($(#[$doc:meta])* $name:ident, $information:ident, $body:path) => {
-        /// The calling convention.
-        #[doc(hidden)]
-        #[unsafe(no_mangle)]
-        extern "C-unwind" fn $information() -> &'static pg_sys::Pg_finfo_record {
-            &pg_sys::Pg_finfo_record { api_version: 1 }
-        }
-
-        $(#[$doc])*
-        #[unsafe(no_mangle)]
-        #[pg_guard]
-        unsafe extern "C-unwind" fn $name(fcinfo: pg_sys::FunctionCallInfo) -> Datum {
-            // SAFETY: Postgres calls us, with the arguments that the declaration in sql/ says.
-            unsafe { $body(fcinfo) }
-        }
-    };
-}
 
 sql_function!(
     append_events_wrapper,
@@ -176,34 +157,11 @@ unsafe fn check(events: &Events) -> usize {
 
 /// append_batch(streams text[], expected bigint[], counts integer[], types text[], data jsonb[], metadata jsonb[], ids uuid[])
 unsafe fn append_batch(fcinfo: pg_sys::FunctionCallInfo) -> Datum {
-    // SAFETY: arguments as declared. The result is a tuplestore in the query's memory, as the calling convention wants it.
+    // SAFETY: arguments as declared.
     unsafe {
-        let info = (*fcinfo).resultinfo.cast::<pg_sys::ReturnSetInfo>();
-        if info.is_null()
-            || (*info).type_ != pg_sys::NodeTag::T_ReturnSetInfo
-            || (*info).allowedModes & pg_sys::SetFunctionReturnMode::SFRM_Materialize as i32 == 0
-        {
-            raise::report(
-                PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
-                "append_batch is called where no set can be taken",
-                None,
-            );
-        }
-        let caller = pg_sys::MemoryContextSwitchTo((*(*info).econtext).ecxt_per_query_memory);
-        let descriptor =
-            raw::lookup_rowtype_tupdesc_copy(raw::get_func_rettype((*(*fcinfo).flinfo).fn_oid), -1);
-        let random = pg_sys::SetFunctionReturnMode::SFRM_Materialize_Random as i32;
-        let results =
-            raw::tuplestore_begin_heap((*info).allowedModes & random != 0, false, pg_sys::work_mem);
-        pg_sys::MemoryContextSwitchTo(caller);
-        expect_columns(descriptor, BATCH_RESULT);
-        (*info).returnMode = pg_sys::SetFunctionReturnMode::SFRM_Materialize;
-        (*info).setResult = results;
-        (*info).setDesc = descriptor;
-
-        batch::append_batch(Arguments::of(fcinfo), |item, outcome| {
-            let (mut values, mut nulls) = columns(&batch_result(Some(item), outcome));
-            raw::tuplestore_putvalues(results, descriptor, values.as_mut_ptr(), nulls.as_mut_ptr());
+        let rows = Rows::begin(fcinfo, BATCH_RESULT);
+        append_all(Arguments::of(fcinfo), |item, outcome| {
+            rows.put(&batch_result(Some(item), outcome));
         });
         Datum::from(0)
     }
@@ -302,39 +260,4 @@ fn batch_result(item: Option<usize>, outcome: &Outcome) -> [Option<Datum>; BATCH
         outcome.actual_version.map(Datum::from),
         outcome.reason,
     ]
-}
-
-fn columns<const N: usize>(values: &[Option<Datum>; N]) -> ([Datum; N], [bool; N]) {
-    (
-        values.map(|value| value.unwrap_or(Datum::from(0))),
-        values.map(|value| value.is_none()),
-    )
-}
-
-/// A row of the composite type that the function is declared to return.
-unsafe fn row<const N: usize>(
-    fcinfo: pg_sys::FunctionCallInfo,
-    values: &[Option<Datum>; N],
-) -> Datum {
-    // SAFETY: the descriptor is held until the row is made.
-    unsafe {
-        let result = raw::get_func_rettype((*(*fcinfo).flinfo).fn_oid);
-        let descriptor = raw::lookup_rowtype_tupdesc(result, -1);
-        expect_columns(descriptor, N);
-        let (mut values, mut nulls) = columns(values);
-        let tuple = raw::heap_form_tuple(descriptor, values.as_mut_ptr(), nulls.as_mut_ptr());
-        if (*descriptor).tdrefcount >= 0 {
-            raw::DecrTupleDescRefCount(descriptor);
-        }
-        raw::HeapTupleHeaderGetDatum((*tuple).t_data)
-    }
-}
-
-/// The library of one version, with the types of another, would write beside its arrays.
-unsafe fn expect_columns(descriptor: pg_sys::TupleDesc, columns: usize) {
-    // SAFETY: a descriptor in hand.
-    let is = unsafe { (*descriptor).natts };
-    if is != columns as i32 {
-        error!("a result has {is} columns instead of {columns}: ALTER EXTENSION pg_mire UPDATE");
-    }
 }

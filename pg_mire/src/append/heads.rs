@@ -9,20 +9,22 @@ use pgrx::prelude::*;
 
 use super::args::Text;
 use super::raise;
-use super::target::{self, Target, am, begin_scan, clear, first_match, next_value, virtual_slot};
-use crate::{catalog, raw};
+use super::target::{self, Target, next_value, one_snapshot, virtual_slot};
+use crate::catalog::{self, columns};
+use crate::index::{Key, Seen, begin_scan, clear, find, look};
+use crate::raw;
 
 /// A stream as it was when it was claimed.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Head {
-    pub(super) stream_no: i64,
-    pub(super) version: i64,
-    pub(super) deleted: bool,
+pub(crate) struct Head {
+    pub(crate) stream_no: i64,
+    pub(crate) version: i64,
+    pub(crate) deleted: bool,
 }
 
 /// What became of the wish to have a stream.
 #[derive(Clone, Copy)]
-pub(super) enum Claim {
+pub(crate) enum Claim {
     /// Locked until the transaction ends; if new, made with the version it was to get.
     Ours(Head),
     Absent,
@@ -32,15 +34,8 @@ pub(super) enum Claim {
     Unborn,
 }
 
-/// What the name's index says about a stream that our snapshot does not show.
-enum Seen {
-    Nothing,
-    Committed,
-    InProgress(pg_sys::SnapshotData, pg_sys::ItemPointerData),
-}
-
 /// The table, open.
-pub(super) struct Heads {
+pub(crate) struct Heads {
     relation: Relation,
     index: Relation,
     scan: IndexScanDesc,
@@ -58,23 +53,17 @@ const DELETED: usize = 4;
 const STREAM: usize = 5;
 const COLUMNS: usize = 6;
 
-/// Whether one snapshot serves the whole transaction.
-fn one_snapshot() -> bool {
-    // SAFETY: a plain integer that only this thread writes.
-    unsafe { pg_sys::XactIsoLevel >= pg_sys::XACT_REPEATABLE_READ as i32 }
-}
-
 impl Heads {
     /// `wait`: whether to wait for other transactions.
     ///
     /// # Safety
     /// Nothing to drop (see [`raw`]), of this and all other functions here.
-    pub(super) unsafe fn open(wait: bool) -> Self {
+    pub(crate) unsafe fn open(wait: bool) -> Self {
         // SAFETY: closed by `close`, or by Postgres when something raises.
         unsafe {
             raw::PreventCommandIfReadOnly(c"append".as_ptr());
             raw::PreventCommandIfParallelMode(c"append".as_ptr());
-            let relation = target::open(c"stream_heads", COLUMNS as i16, 1);
+            let relation = target::open(c"stream_heads", &columns::STREAM_HEADS, 1);
             let index = raw::index_open(
                 catalog::relation(c"stream_heads_stream_key"),
                 pg_sys::AccessShareLock as _,
@@ -83,7 +72,7 @@ impl Heads {
             Self {
                 relation,
                 index,
-                scan: begin_scan(relation, index, raw::GetActiveSnapshot()),
+                scan: begin_scan(relation, index, raw::GetActiveSnapshot(), 1),
                 found: raw::MakeSingleTupleTableSlot(
                     (*relation).rd_att,
                     raw::table_slot_callbacks(relation),
@@ -97,7 +86,7 @@ impl Heads {
 
     /// # Safety
     /// Not used afterwards.
-    pub(super) unsafe fn close(&mut self) {
+    pub(crate) unsafe fn close(&mut self) {
         // SAFETY: in the reverse order of `open`.
         unsafe {
             if let Some(target) = &mut self.target {
@@ -113,20 +102,20 @@ impl Heads {
     }
 
     /// Looks with a new snapshot from here on, where the isolation level has one.
-    unsafe fn refresh(&mut self) {
+    pub(crate) unsafe fn refresh(&mut self) {
         // SAFETY: nothing is left that points into the old scan: the slot is cleared.
         unsafe {
             clear(self.found);
             raw::index_endscan(self.scan);
             raw::PopActiveSnapshot();
             raw::PushActiveSnapshot(raw::GetTransactionSnapshot());
-            self.scan = begin_scan(self.relation, self.index, raw::GetActiveSnapshot());
+            self.scan = begin_scan(self.relation, self.index, raw::GetActiveSnapshot(), 1);
         }
     }
 
     /// Claims a stream and brings it to the version that `plan` makes of what it is now; makes it when it does not exist
     /// and `create` is set.
-    pub(super) unsafe fn claim(
+    pub(crate) unsafe fn claim(
         &mut self,
         stream: &Text,
         create: bool,
@@ -136,14 +125,7 @@ impl Heads {
         unsafe {
             loop {
                 raw::check_for_interrupts();
-                if first_match(
-                    self.scan,
-                    pg_sys::BTEqualStrategyNumber,
-                    pg_sys::C_COLLATION_OID,
-                    pg_sys::F_TEXTEQ,
-                    stream.datum,
-                    self.found,
-                ) {
+                if find(self.scan, &mut [Key::text(1, stream.datum)], self.found) {
                     match self.take(stream, &plan) {
                         Some(claim) => return claim,
                         None => self.refresh(),
@@ -151,7 +133,7 @@ impl Heads {
                 } else if !create {
                     return Claim::Absent;
                 } else {
-                    match self.look(stream) {
+                    match look(self.relation, self.index, stream.datum, self.found) {
                         Seen::Nothing => {
                             if let Some(head) = self.make(stream, &plan) {
                                 return Claim::Ours(head);
@@ -164,25 +146,56 @@ impl Heads {
                             self.refresh();
                         }
                         Seen::InProgress(..) if !self.wait => return Claim::Unborn,
-                        Seen::InProgress(snapshot, mut tid) => {
-                            if snapshot.speculativeToken != 0 {
-                                raw::SpeculativeInsertionWait(
-                                    snapshot.xmin,
-                                    snapshot.speculativeToken,
-                                );
-                            } else {
-                                raw::XactLockTableWait(
-                                    snapshot.xmin,
-                                    self.relation,
-                                    &raw mut tid,
-                                    pg_sys::XLTW_Oper::XLTW_InsertIndex,
-                                );
-                            }
-                            self.refresh();
-                        }
+                        Seen::InProgress(snapshot, tid) => self.wait_for(&snapshot, tid),
                     }
                 }
             }
+        }
+    }
+
+    /// Makes a stream that begins at this version, and gives its number; None when it is there already, after waiting for
+    /// whoever is just making it. One that is there is not touched.
+    pub(crate) unsafe fn begin(&mut self, stream: &Text, version: i64) -> Option<i64> {
+        // SAFETY: as `claim` does it.
+        unsafe {
+            loop {
+                raw::check_for_interrupts();
+                if find(self.scan, &mut [Key::text(1, stream.datum)], self.found) {
+                    return None;
+                }
+                match look(self.relation, self.index, stream.datum, self.found) {
+                    Seen::Nothing => {
+                        if let Some(head) = self.make(stream, &|_: &Head| version) {
+                            return Some(head.stream_no);
+                        }
+                    }
+                    Seen::Committed => {
+                        if one_snapshot() {
+                            raise::serialization_failure();
+                        }
+                        return None;
+                    }
+                    Seen::InProgress(snapshot, tid) => self.wait_for(&snapshot, tid),
+                }
+            }
+        }
+    }
+
+    /// Waits for whoever is just making a stream.
+    unsafe fn wait_for(&mut self, maker: &pg_sys::SnapshotData, mut tid: pg_sys::ItemPointerData) {
+        // SAFETY: what a dirty snapshot has found.
+        unsafe {
+            if maker.speculativeToken != 0 {
+                raw::SpeculativeInsertionWait(maker.xmin, maker.speculativeToken);
+            } else {
+                raw::XactLockTableWait(
+                    maker.xmin,
+                    self.relation,
+                    &raw mut tid,
+                    pg_sys::XLTW_Oper::XLTW_InsertIndex,
+                );
+            }
+            self.refresh();
         }
     }
 
@@ -240,34 +253,10 @@ impl Heads {
 
     /// Locks the row in `found` and puts its newest version there.
     unsafe fn lock(&mut self) -> TM_Result::Type {
-        // SAFETY: as SELECT … FOR NO KEY UPDATE does it.
+        // SAFETY: a row that was found, and a snapshot that is active.
         unsafe {
-            let mut flags = pg_sys::TUPLE_LOCK_FLAG_LOCK_UPDATE_IN_PROGRESS;
-            if !one_snapshot() {
-                flags |= pg_sys::TUPLE_LOCK_FLAG_FIND_LAST_VERSION;
-            }
-            let mut tid = (*self.found).tts_tid;
-            clear(self.found);
-            let mut failure = pg_sys::TM_FailureData::default();
-            let result = am(self.relation).tuple_lock.expect("every table can")(
-                self.relation,
-                &raw mut tid,
-                raw::GetActiveSnapshot(),
-                self.found,
-                raw::GetCurrentCommandId(true),
-                pg_sys::LockTupleMode::LockTupleNoKeyExclusive,
-                if self.wait {
-                    pg_sys::LockWaitPolicy::LockWaitBlock
-                } else {
-                    pg_sys::LockWaitPolicy::LockWaitSkip
-                },
-                flags as _,
-                &raw mut failure,
-            );
-            if result == TM_Result::TM_Ok {
-                raw::slot_getsomeattrs_int(self.found, COLUMNS as _);
-            }
-            result
+            let snapshot = raw::GetActiveSnapshot();
+            target::lock_row(self.relation, self.found, COLUMNS, snapshot, self.wait)
         }
     }
 
@@ -283,39 +272,13 @@ impl Heads {
             values[VERSION] = Some(Datum::from(version));
             target::fill(self.written, &values);
 
-            let mut tid = (*self.found).tts_tid;
-            let mut failure = pg_sys::TM_FailureData::default();
-            let mut lock_mode = pg_sys::LockTupleMode::LockTupleNoKeyExclusive;
-            #[cfg(any(feature = "pg14", feature = "pg15"))]
-            let mut indexes = false;
-            #[cfg(not(any(feature = "pg14", feature = "pg15")))]
-            let mut indexes = pg_sys::TU_UpdateIndexes::TU_None;
-            let result = am(self.relation).tuple_update.expect("every table can")(
-                self.relation,
-                &raw mut tid,
-                self.written,
-                raw::GetCurrentCommandId(true),
-                raw::GetActiveSnapshot(),
-                std::ptr::null_mut(),
-                wait,
-                &raw mut failure,
-                &raw mut lock_mode,
-                &raw mut indexes,
-            );
-            if result == TM_Result::TM_Ok {
-                #[cfg(any(feature = "pg14", feature = "pg15"))]
-                let (some, summarizing) = (indexes, false);
-                #[cfg(not(any(feature = "pg14", feature = "pg15")))]
-                let (some, summarizing) = (
-                    indexes != pg_sys::TU_UpdateIndexes::TU_None,
-                    indexes == pg_sys::TU_UpdateIndexes::TU_Summarizing,
-                );
-                // No heap-only tuple: the page is full, or a user's index has the version.
-                if some {
-                    let written = self.written;
-                    self.target()
-                        .row(|target| target.index(written, None, summarizing));
-                }
+            let tid = (*self.found).tts_tid;
+            let (result, indexes) = target::update_row(self.relation, tid, self.written, wait);
+            // No heap-only tuple: the page is full, or a user's index has the version.
+            if let Some(indexes) = indexes {
+                let written = self.written;
+                self.target()
+                    .row(|target| target.index(written, None, indexes.only_summarizing));
             }
             result
         }
@@ -326,36 +289,6 @@ impl Heads {
         // SAFETY: closed together with the relation.
         self.target
             .get_or_insert_with(|| unsafe { Target::of(relation) })
-    }
-
-    /// Who, if anybody, is at a name that our snapshot does not show.
-    unsafe fn look(&mut self, stream: &Text) -> Seen {
-        // SAFETY: a dirty snapshot needs no fields but its type; the scan writes into it whose uncommitted row it found.
-        unsafe {
-            let mut dirty = pg_sys::SnapshotData {
-                snapshot_type: pg_sys::SnapshotType::SNAPSHOT_DIRTY,
-                ..Default::default()
-            };
-            let scan = begin_scan(self.relation, self.index, &raw mut dirty);
-            let there = first_match(
-                scan,
-                pg_sys::BTEqualStrategyNumber,
-                pg_sys::C_COLLATION_OID,
-                pg_sys::F_TEXTEQ,
-                stream.datum,
-                self.found,
-            );
-            let tid = (*self.found).tts_tid;
-            raw::index_endscan(scan);
-            clear(self.found);
-            if !there {
-                Seen::Nothing
-            } else if dirty.xmin == pg_sys::InvalidTransactionId {
-                Seen::Committed
-            } else {
-                Seen::InProgress(dirty, tid)
-            }
-        }
     }
 
     /// Makes a stream with the version it is to get. None when somebody else was faster.

@@ -5,14 +5,14 @@ use pgrx::pg_sys::{self, Datum};
 use pgrx::prelude::*;
 
 use super::args::{Events, Text, element};
-use super::raise;
-use super::target::{self, Target, begin_scan, first_match, next_value};
-use crate::{catalog, ids, in_flight, positions, raw};
-
-const COLUMNS: i16 = 9;
+use super::target::{self, Target, next_value};
+use super::{raise, room};
+use crate::catalog::{self, columns};
+use crate::index::{Key, begin_scan, find};
+use crate::{ids, in_flight, positions, raw};
 
 /// The table, open, with the feed held back below everything that will be written.
-pub(super) struct Log {
+pub(crate) struct Log {
     target: Target,
     positions: pg_sys::Oid,
 }
@@ -20,10 +20,10 @@ pub(super) struct Log {
 impl Log {
     /// # Safety
     /// Nothing to drop (see [`raw`]), of this and all other functions here.
-    pub(super) unsafe fn open() -> Self {
+    pub(crate) unsafe fn open() -> Self {
         // SAFETY: closed by `close`, or by Postgres when something raises.
         unsafe {
-            let relation = target::open(c"events", COLUMNS, 0);
+            let relation = target::open(c"events", &columns::EVENTS, 0);
             let bound = in_flight::begin_append();
             let log = Self {
                 target: Target::of(relation),
@@ -38,7 +38,7 @@ impl Log {
 
     /// # Safety
     /// Not used afterwards.
-    pub(super) unsafe fn close(&mut self) {
+    pub(crate) unsafe fn close(&mut self) {
         let relation = self.target.relation;
         // SAFETY: in the reverse order of `open`.
         unsafe {
@@ -60,16 +60,8 @@ impl Log {
             };
             let slot =
                 raw::MakeSingleTupleTableSlot((*table).rd_att, raw::table_slot_callbacks(table));
-            let scan = begin_scan(table, index, &raw mut pg_sys::SnapshotSelfData);
-            let beyond = first_match(
-                scan,
-                pg_sys::BTGreaterStrategyNumber,
-                pg_sys::InvalidOid,
-                pg_sys::F_INT8GT,
-                above.into(),
-                slot,
-            )
-            .then(|| {
+            let scan = begin_scan(table, index, &raw mut pg_sys::SnapshotSelfData, 1);
+            let beyond = find(scan, &mut [Key::above(1, above)], slot).then(|| {
                 raw::slot_getsomeattrs_int(slot, 1);
                 (*(*slot).tts_values).value() as i64
             });
@@ -94,46 +86,87 @@ impl Log {
         first: usize,
         total: usize,
     ) -> i64 {
-        // SAFETY: the values are of the columns' types, in their order. An event's JSON is passed on as it came.
+        // SAFETY: as promised.
         unsafe {
-            let name = stream.bytes();
-            let category = name.split(|byte| *byte == b'-').next().unwrap_or(name);
-            let category = raw::text(category);
-            let sequence = self.positions;
+            let category = category_of(stream);
             let mut position = 0;
             for i in 0..total {
                 raw::check_for_interrupts();
-                let (kind, data) = (
-                    element(&events.types, first + i),
-                    element(&events.data, first + i),
-                );
-                let metadata = element(&events.metadata, first + i);
-                let id = element(&events.ids, first + i);
-                position = self.target.row(|target| {
-                    let position = next_value(sequence);
-                    let mut made = [0; 16];
-                    let id = id.unwrap_or_else(|| {
-                        made = ids::time_ordered();
-                        Datum::from((&raw const made).cast_mut())
-                    });
-                    target.insert(
-                        &[
-                            Some(position.into()),
-                            Some(stream_no.into()),
-                            Some((version + 1 + i as i64).into()),
-                            Some(id),
-                            Some(raw::GetCurrentTimestamp().into()),
-                            Some(category),
-                            kind,
-                            data,
-                            metadata,
-                        ],
-                        kind.is_none() || data.is_none(),
-                    );
-                    position
+                let of = |part| element(part, first + i);
+                position = self.write_one(&Event {
+                    stream_no,
+                    version: version + 1 + i as i64,
+                    category,
+                    kind: of(&events.types),
+                    data: of(&events.data),
+                    metadata: of(&events.metadata),
+                    id: of(&events.ids),
                 });
             }
             position
         }
     }
+
+    /// Writes one event. Gives its position.
+    ///
+    /// # Safety
+    /// The values are of the columns' types; nothing to drop (see [`raw`]).
+    pub(crate) unsafe fn write_one(&mut self, event: &Event) -> i64 {
+        let sequence = self.positions;
+        // SAFETY: the values are in the columns' order. An event's JSON is passed on as it came.
+        unsafe {
+            self.target.row(|target| {
+                let position = next_value(sequence);
+                let mut made = [0; 16];
+                let id = event.id.unwrap_or_else(|| {
+                    made = ids::time_ordered();
+                    Datum::from((&raw const made).cast_mut())
+                });
+                let texts = [Some(event.category), event.kind, event.data, event.metadata];
+                let bytes = texts
+                    .into_iter()
+                    .flatten()
+                    .map(|text| raw::toast_datum_size(text));
+                let values = [
+                    Some(position.into()),
+                    Some(event.stream_no.into()),
+                    Some(event.version.into()),
+                    Some(id),
+                    Some(raw::GetCurrentTimestamp().into()),
+                    Some(event.category),
+                    event.kind,
+                    event.data,
+                    event.metadata,
+                ];
+                let check_nulls = event.kind.is_none() || event.data.is_none();
+                room::place(target.relation, bytes.sum(), |option| {
+                    target.insert(&values, check_nulls, option)
+                });
+                position
+            })
+        }
+    }
+}
+
+/// A row of the log, but for what is drawn when it is written.
+pub(crate) struct Event {
+    pub(crate) stream_no: i64,
+    pub(crate) version: i64,
+    pub(crate) category: Datum,
+    pub(crate) kind: Option<Datum>,
+    pub(crate) data: Option<Datum>,
+    pub(crate) metadata: Option<Datum>,
+    /// None: one is made.
+    pub(crate) id: Option<Datum>,
+}
+
+/// The category of a stream's events, as a text.
+///
+/// # Safety
+/// Nothing to drop (see [`raw`]).
+pub(crate) unsafe fn category_of(stream: &Text) -> Datum {
+    let name = stream.bytes();
+    let category = name.split(|byte| *byte == b'-').next().unwrap_or(name);
+    // SAFETY: as promised.
+    unsafe { raw::text(category) }
 }

@@ -16,22 +16,22 @@ use crate::raw;
 #[repr(C)]
 struct Call {
     base: pg_sys::FunctionCallInfoBaseData,
-    arguments: [pg_sys::NullableDatum; 5],
+    arguments: [pg_sys::NullableDatum; 6],
 }
 
 /// Calls `mire_internal.name` and gives its result.
 ///
 /// # Safety
 /// The types are the function's and the values are of these types; nothing to drop (see [`raw`]).
-pub(super) unsafe fn call(name: &CStr, arguments: &[(Oid, Option<Datum>)]) -> Option<Datum> {
+pub(crate) unsafe fn call(name: &CStr, arguments: &[(Oid, Option<Datum>)]) -> Option<Datum> {
     const ANUM_OID: i16 = 1;
     // SAFETY: looked up by its exact signature; called as FunctionCallInvoke does, with all that fmgr_info fills in.
     unsafe {
-        let mut types = [pg_sys::InvalidOid; 5];
+        let mut types = [pg_sys::InvalidOid; 6];
         let mut info = pg_sys::FmgrInfo::default();
         let mut call = Call {
             base: pg_sys::FunctionCallInfoBaseData::default(),
-            arguments: [pg_sys::NullableDatum::default(); 5],
+            arguments: [pg_sys::NullableDatum::default(); 6],
         };
         for (n, (oid, value)) in arguments.iter().enumerate() {
             types[n] = *oid;
@@ -67,7 +67,7 @@ fn missing(name: &CStr) -> ! {
 }
 
 /// A text for people. What is formatted is gone before anything is raised.
-pub(super) fn words(what: impl Display) -> Datum {
+pub(crate) fn words(what: impl Display) -> Datum {
     what.to_string()
         .into_datum()
         .expect("a string is never NULL")
@@ -109,7 +109,7 @@ pub(super) unsafe fn invalid_field(
 ///
 /// # Safety
 /// As [`invalid`].
-pub(super) unsafe fn out_of_range(field: &CStr, allowed: &CStr) -> ! {
+pub(crate) unsafe fn out_of_range(field: &CStr, allowed: &CStr) -> ! {
     // SAFETY: raise_out_of_range(field text, allowed text).
     unsafe {
         call(
@@ -153,7 +153,7 @@ pub(super) unsafe fn about(function: &CStr, stream: &Text) -> ! {
 }
 
 /// 40001: in REPEATABLE READ and SERIALIZABLE, a row that changed since the transaction's snapshot.
-pub(super) fn serialization_failure() -> ! {
+pub(crate) fn serialization_failure() -> ! {
     report(
         PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE,
         "could not serialize access due to concurrent update",
@@ -162,7 +162,7 @@ pub(super) fn serialization_failure() -> ! {
 }
 
 /// An error of Postgres's own classes. The panic that carries it unwinds through frames of ours alone.
-pub(super) fn report(code: PgSqlErrorCode, message: &'static str, hint: Option<&'static str>) -> ! {
+pub(crate) fn report(code: PgSqlErrorCode, message: &'static str, hint: Option<&'static str>) -> ! {
     let mut report = ErrorReport::new(code, message, "append");
     if let Some(hint) = hint {
         report = report.set_hint(hint);
@@ -172,12 +172,12 @@ pub(super) fn report(code: PgSqlErrorCode, message: &'static str, hint: Option<&
 }
 
 /// 55000: a table that cannot be written natively without passing something by.
-pub(super) fn altered() -> ! {
+pub(crate) fn altered() -> ! {
     report(
         PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
         "a table of the store was altered in a way that append would pass by",
         Some(
-            "mire.events and mire.stream_heads can have more indexes, but no triggers on INSERT, constraints, rules, forced row security, other columns or partitions.",
+            "mire.events, mire.stream_heads, mire.sagas and mire.outbox can have more indexes, but no triggers on INSERT, constraints, rules, forced row security, other columns or partitions.",
         ),
     )
 }

@@ -5,13 +5,14 @@
 use pgrx::pg_sys::{self, Datum, Relation, TupleTableSlot};
 
 use super::raise;
+use crate::index::clear;
 use crate::{catalog, raw};
 
 /// Opens `mire.name` for writing; the lock lasts until the transaction ends.
 ///
 /// # Safety
 /// Nothing to drop (see [`raw`]).
-pub(super) unsafe fn open(name: &std::ffi::CStr, columns: i16, checks: i16) -> Relation {
+pub(crate) unsafe fn open(name: &std::ffi::CStr, columns: &[pg_sys::Oid], checks: i16) -> Relation {
     // SAFETY: an open relation's descriptor is there until it is closed.
     unsafe {
         let relation = raw::table_open(catalog::relation(name), pg_sys::RowExclusiveLock as _);
@@ -19,7 +20,7 @@ pub(super) unsafe fn open(name: &std::ffi::CStr, columns: i16, checks: i16) -> R
         let constraints = (*(*relation).rd_att).constr;
         let triggers = (*relation).trigdesc;
         let altered = class.relkind as u8 != pg_sys::RELKIND_RELATION
-            || class.relnatts != columns
+            || usize::try_from(class.relnatts) != Ok(columns.len())
             || class.relchecks != checks
             || class.relhasrules
             || class.relforcerowsecurity
@@ -28,6 +29,7 @@ pub(super) unsafe fn open(name: &std::ffi::CStr, columns: i16, checks: i16) -> R
         if altered {
             raise::altered();
         }
+        catalog::assert_columns((*relation).rd_att, columns);
         relation
     }
 }
@@ -50,8 +52,8 @@ fn fires(triggers: &pg_sys::TriggerDesc, updated: bool) -> bool {
 }
 
 /// An open table with its open indexes.
-pub(super) struct Target {
-    pub(super) relation: Relation,
+pub(crate) struct Target {
+    pub(crate) relation: Relation,
     info: pg_sys::ResultRelInfo,
     estate: *mut pg_sys::EState,
     /// Emptied after each row.
@@ -62,7 +64,7 @@ pub(super) struct Target {
 impl Target {
     /// # Safety
     /// The relation is open for writing and outlives this; nothing to drop.
-    pub(super) unsafe fn of(relation: Relation) -> Self {
+    pub(crate) unsafe fn of(relation: Relation) -> Self {
         let mut info = pg_sys::ResultRelInfo::default();
         // SAFETY: range table index 0 is what Postgres itself uses for a relation that is in no query.
         unsafe {
@@ -81,7 +83,7 @@ impl Target {
 
     /// # Safety
     /// Nothing to drop.
-    pub(super) unsafe fn close(&mut self) {
+    pub(crate) unsafe fn close(&mut self) {
         // SAFETY: closes what `of` opened; not used afterwards.
         unsafe {
             raw::ExecDropSingleTupleTableSlot(self.slot);
@@ -94,7 +96,7 @@ impl Target {
     ///
     /// # Safety
     /// Nothing to drop.
-    pub(super) unsafe fn primary_key(&self) -> Option<Relation> {
+    pub(crate) unsafe fn primary_key(&self) -> Option<Relation> {
         // SAFETY: as many open indexes as ri_NumIndices says.
         unsafe {
             (0..self.info.ri_NumIndices)
@@ -107,7 +109,7 @@ impl Target {
     ///
     /// # Safety
     /// Nothing of what `work` allocates is used afterwards; nothing to drop.
-    pub(super) unsafe fn row<T: Copy>(&mut self, work: impl FnOnce(&mut Self) -> T) -> T {
+    pub(crate) unsafe fn row<T: Copy>(&mut self, work: impl FnOnce(&mut Self) -> T) -> T {
         // SAFETY: the context belongs to the estate. After an error Postgres sets the current context itself.
         unsafe {
             let caller = pg_sys::MemoryContextSwitchTo(self.row_memory);
@@ -118,11 +120,16 @@ impl Target {
         }
     }
 
-    /// Inserts a row. `values`: one a column, None for NULL.
+    /// Inserts a row, with an option TABLE_INSERT_… or 0. `values`: one a column, None for NULL. Gives its page.
     ///
     /// # Safety
     /// The values are of the columns' types and there are as many; nothing to drop.
-    pub(super) unsafe fn insert(&mut self, values: &[Option<Datum>], check_nulls: bool) {
+    pub(crate) unsafe fn insert(
+        &mut self,
+        values: &[Option<Datum>],
+        check_nulls: bool,
+        option: u32,
+    ) -> pg_sys::BlockNumber {
         // SAFETY: as COPY does it. The indexes' entries point at the tuple's address, which the insert puts into the slot.
         unsafe {
             fill(self.slot, values);
@@ -133,10 +140,12 @@ impl Target {
                 self.relation,
                 self.slot,
                 raw::GetCurrentCommandId(true),
-                0,
+                option as _,
                 std::ptr::null_mut(),
             );
             self.index(self.slot, None, false);
+            let page = (*self.slot).tts_tid.ip_blkid;
+            u32::from(page.bi_hi) << 16 | u32::from(page.bi_lo)
         }
     }
 
@@ -145,7 +154,7 @@ impl Target {
     ///
     /// # Safety
     /// As [`Self::insert`].
-    pub(super) unsafe fn insert_unless_there(
+    pub(crate) unsafe fn insert_unless_there(
         &mut self,
         values: &[Option<Datum>],
         arbiter: pg_sys::Oid,
@@ -181,7 +190,7 @@ impl Target {
     ///
     /// # Safety
     /// The slot has the address of a tuple just written; nothing to drop.
-    pub(super) unsafe fn index(
+    pub(crate) unsafe fn index(
         &mut self,
         slot: *mut TupleTableSlot,
         arbiter: Option<pg_sys::Oid>,
@@ -215,7 +224,7 @@ impl Target {
 ///
 /// # Safety
 /// The relation is an open table.
-pub(super) unsafe fn am(relation: Relation) -> &'static pg_sys::TableAmRoutine {
+pub(crate) unsafe fn am(relation: Relation) -> &'static pg_sys::TableAmRoutine {
     // SAFETY: static data of the access method's library.
     unsafe { &*(*relation).rd_tableam }
 }
@@ -224,7 +233,7 @@ pub(super) unsafe fn am(relation: Relation) -> &'static pg_sys::TableAmRoutine {
 ///
 /// # Safety
 /// The relation is open; nothing to drop.
-pub(super) unsafe fn virtual_slot(relation: Relation) -> *mut TupleTableSlot {
+pub(crate) unsafe fn virtual_slot(relation: Relation) -> *mut TupleTableSlot {
     // SAFETY: the slot keeps its own hold on the descriptor.
     unsafe { raw::MakeSingleTupleTableSlot((*relation).rd_att, &raw const pg_sys::TTSOpsVirtual) }
 }
@@ -233,7 +242,7 @@ pub(super) unsafe fn virtual_slot(relation: Relation) -> *mut TupleTableSlot {
 ///
 /// # Safety
 /// As many values as the slot's descriptor has columns, of their types.
-pub(super) unsafe fn fill(slot: *mut TupleTableSlot, values: &[Option<Datum>]) {
+pub(crate) unsafe fn fill(slot: *mut TupleTableSlot, values: &[Option<Datum>]) {
     // SAFETY: as promised.
     unsafe {
         clear(slot);
@@ -245,20 +254,11 @@ pub(super) unsafe fn fill(slot: *mut TupleTableSlot, values: &[Option<Datum>]) {
     }
 }
 
-/// ExecClearTuple.
-///
-/// # Safety
-/// A slot of ours.
-pub(super) unsafe fn clear(slot: *mut TupleTableSlot) {
-    // SAFETY: every kind of slot can be cleared.
-    unsafe { (*(*slot).tts_ops).clear.expect("every slot can")(slot) }
-}
-
 /// The next value of a sequence of ours, as nextval gives it.
 ///
 /// # Safety
 /// A sequence; nothing to drop.
-pub(super) unsafe fn next_value(sequence: pg_sys::Oid) -> i64 {
+pub(crate) unsafe fn next_value(sequence: pg_sys::Oid) -> i64 {
     // SAFETY: nextval_oid takes one regclass and gives a bigint, or raises.
     unsafe {
         raw::DirectFunctionCall1Coll(Some(raw::nextval_oid), pg_sys::InvalidOid, sequence.into())
@@ -266,50 +266,98 @@ pub(super) unsafe fn next_value(sequence: pg_sys::Oid) -> i64 {
     .value() as i64
 }
 
-/// Begins a scan of an index of a table.
+/// Whether one snapshot serves the whole transaction.
+pub(crate) fn one_snapshot() -> bool {
+    // SAFETY: a plain integer that only this thread writes.
+    unsafe { pg_sys::XactIsoLevel >= pg_sys::XACT_REPEATABLE_READ as i32 }
+}
+
+/// Locks the row in `slot`, as SELECT … FOR NO KEY UPDATE does it, and puts its newest version there, with so many columns.
 ///
 /// # Safety
-/// Both are open, the snapshot outlives the scan; nothing to drop.
-pub(super) unsafe fn begin_scan(
-    table: Relation,
-    index: Relation,
+/// The slot holds a row of this open table; nothing to drop.
+pub(crate) unsafe fn lock_row(
+    relation: Relation,
+    slot: *mut TupleTableSlot,
+    columns: usize,
     snapshot: pg_sys::Snapshot,
-) -> pg_sys::IndexScanDesc {
-    // SAFETY: one key, no order-by.
+    wait: bool,
+) -> pg_sys::TM_Result::Type {
+    // SAFETY: the address is copied before the slot is written again.
     unsafe {
-        #[cfg(not(feature = "pg18"))]
-        return raw::index_beginscan(table, index, snapshot, 1, 0);
-        #[cfg(feature = "pg18")]
-        return raw::index_beginscan(table, index, snapshot, std::ptr::null_mut(), 1, 0);
+        let mut flags = pg_sys::TUPLE_LOCK_FLAG_LOCK_UPDATE_IN_PROGRESS;
+        if !one_snapshot() {
+            flags |= pg_sys::TUPLE_LOCK_FLAG_FIND_LAST_VERSION;
+        }
+        let mut tid = (*slot).tts_tid;
+        clear(slot);
+        let mut failure = pg_sys::TM_FailureData::default();
+        let result = am(relation).tuple_lock.expect("every table can")(
+            relation,
+            &raw mut tid,
+            snapshot,
+            slot,
+            raw::GetCurrentCommandId(true),
+            pg_sys::LockTupleMode::LockTupleNoKeyExclusive,
+            if wait {
+                pg_sys::LockWaitPolicy::LockWaitBlock
+            } else {
+                pg_sys::LockWaitPolicy::LockWaitSkip
+            },
+            flags as _,
+            &raw mut failure,
+        );
+        if result == pg_sys::TM_Result::TM_Ok {
+            raw::slot_getsomeattrs_int(slot, columns as _);
+        }
+        result
     }
 }
 
-/// The first row that an index has for a condition on its first column.
+/// Which indexes want an entry for a row that was updated.
+#[derive(Clone, Copy)]
+pub(crate) struct Indexes {
+    pub(crate) only_summarizing: bool,
+}
+
+/// Puts the row in `written` in the place of the one at `tid`, as UPDATE does it. The second: what is to be done about indexes.
 ///
 /// # Safety
-/// The scan is of one key and an index whose first column fits it; the slot is for its table; nothing to drop.
-pub(super) unsafe fn first_match(
-    scan: pg_sys::IndexScanDesc,
-    strategy: u32,
-    collation: pg_sys::Oid,
-    operator: u32,
-    value: Datum,
-    slot: *mut TupleTableSlot,
-) -> bool {
-    // SAFETY: the key is copied into the scan.
+/// The table is open, the slot is for it, and what its values point to lives on; nothing to drop.
+pub(crate) unsafe fn update_row(
+    relation: Relation,
+    mut tid: pg_sys::ItemPointerData,
+    written: *mut TupleTableSlot,
+    wait: bool,
+) -> (pg_sys::TM_Result::Type, Option<Indexes>) {
+    // SAFETY: as promised.
     unsafe {
-        let mut key = pg_sys::ScanKeyData::default();
-        raw::ScanKeyEntryInitialize(
-            &raw mut key,
-            0,
-            1,
-            strategy as _,
-            pg_sys::InvalidOid,
-            collation,
-            pg_sys::Oid::from(operator),
-            value,
+        let mut failure = pg_sys::TM_FailureData::default();
+        let mut lock_mode = pg_sys::LockTupleMode::LockTupleNoKeyExclusive;
+        #[cfg(any(feature = "pg14", feature = "pg15"))]
+        let mut indexes = false;
+        #[cfg(not(any(feature = "pg14", feature = "pg15")))]
+        let mut indexes = pg_sys::TU_UpdateIndexes::TU_None;
+        let result = am(relation).tuple_update.expect("every table can")(
+            relation,
+            &raw mut tid,
+            written,
+            raw::GetCurrentCommandId(true),
+            raw::GetActiveSnapshot(),
+            std::ptr::null_mut(),
+            wait,
+            &raw mut failure,
+            &raw mut lock_mode,
+            &raw mut indexes,
         );
-        raw::index_rescan(scan, &raw mut key, 1, std::ptr::null_mut(), 0);
-        raw::index_getnext_slot(scan, pg_sys::ScanDirection::ForwardScanDirection, slot)
+        #[cfg(any(feature = "pg14", feature = "pg15"))]
+        let (some, only_summarizing) = (indexes, false);
+        #[cfg(not(any(feature = "pg14", feature = "pg15")))]
+        let (some, only_summarizing) = (
+            indexes != pg_sys::TU_UpdateIndexes::TU_None,
+            indexes == pg_sys::TU_UpdateIndexes::TU_Summarizing,
+        );
+        let wanted = some && result == pg_sys::TM_Result::TM_Ok;
+        (result, wanted.then_some(Indexes { only_summarizing }))
     }
 }

@@ -6,12 +6,14 @@
 //! | this one | the function, its arguments and its answer |
 //! | [`scan`] | runs the scan, with a snapshot of its own |
 //! | [`taker`] | what becomes of each event, and how far the page has looked |
+//! | [`answer`] | rows, or the same packed |
 //! | [`filter`] | which events are for this reader |
 //! | [`names`] | streams' names, each looked up once a page |
 //! | [`text_size`] | how long a jsonb is as text, without writing it |
 // `pub`: Postgres finds the function by its symbol.
 #![allow(unsafe_code, unreachable_pub)]
 
+mod answer;
 mod filter;
 mod names;
 mod scan;
@@ -22,17 +24,19 @@ use std::cell::Cell;
 
 use pgrx::prelude::*;
 
+use self::answer::Answer;
 use self::filter::Filter;
-use self::taker::{Answer, Limits, Taker};
+use self::taker::{Limits, Taker};
 use crate::wait::declare;
 
 declare!(pg_finfo_read_page_wrapper);
+declare!(pg_finfo_read_page_packed_wrapper);
 
 thread_local! {
     static LAST: Cell<(i64, i32)> = const { Cell::new((0, 0)) };
 }
 
-/// The function itself; the SQL declaration is in sql/feed/read_page.sql.
+/// The page as rows; the SQL declarations are in sql/feed/read_page.sql.
 ///
 /// # Safety
 /// Called by Postgres with its ten declared arguments, as a set.
@@ -42,6 +46,34 @@ pub unsafe extern "C-unwind" fn read_page_wrapper(
     fcinfo: pg_sys::FunctionCallInfo,
 ) -> pg_sys::Datum {
     // SAFETY: fcinfo is Postgres's, and the types are those of the declaration.
+    unsafe {
+        page(fcinfo, |epoch| Answer::rows(fcinfo, epoch));
+        (*fcinfo).isnull = true;
+    }
+    pg_sys::Datum::null()
+}
+
+/// The page packed.
+///
+/// # Safety
+/// Called by Postgres with its ten declared arguments.
+#[unsafe(no_mangle)]
+#[pg_guard]
+pub unsafe extern "C-unwind" fn read_page_packed_wrapper(
+    fcinfo: pg_sys::FunctionCallInfo,
+) -> pg_sys::Datum {
+    // SAFETY: fcinfo is Postgres's, and the types are those of the declaration.
+    let value = unsafe { page(fcinfo, |epoch| Answer::packed(epoch)) };
+    value.expect("a packed page is a value")
+}
+
+/// # Safety
+/// With the ten arguments that both functions have.
+unsafe fn page(
+    fcinfo: pg_sys::FunctionCallInfo,
+    answer: impl FnOnce(i64) -> Answer,
+) -> Option<pg_sys::Datum> {
+    // SAFETY: the caller's promise.
     unsafe {
         let bigint = |number| pgrx::pg_getarg::<i64>(fcinfo, number);
         let integer = |number| pgrx::pg_getarg::<i32>(fcinfo, number);
@@ -68,13 +100,12 @@ pub unsafe extern "C-unwind" fn read_page_wrapper(
             max_looks,
             max_bytes: integer(3).map(i64::from),
         };
-        let answer = Answer::begin(fcinfo, bigint(6));
-        let mut taker = Taker::new(limits, filter, answer);
+        let mut taker = Taker::new(limits, filter, answer(bigint(6).unwrap_or(0)));
         scan::run(&mut taker, &limits, categories);
-        LAST.set(taker.finish());
-        (*fcinfo).isnull = true;
+        let (end, value) = taker.finish();
+        LAST.set(end);
+        value
     }
-    pg_sys::Datum::null()
 }
 
 /// Where to go on after the page that [`read_page_wrapper`] has just given.

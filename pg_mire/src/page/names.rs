@@ -1,6 +1,7 @@
-//! Streams' names. A page's events have few streams, so each name is looked up once, through the primary key of
-//! `stream_heads` and in the snapshot of the page.
+//! Streams' names, through the primary key of `stream_heads` and in the snapshot of the page. A stream keeps its number and its
+//! name for ever, so a session remembers those that it has met: looking one up takes as long as all the rest of an event.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 
 use pgrx::prelude::*;
@@ -8,9 +9,23 @@ use pgrx::prelude::*;
 use super::columns;
 use crate::catalog::{self, OpenRelation};
 
-/// Names found so far; they live in the memory context that was current at the beginning.
+/// More names than these are forgotten before the next page: about 6 MB.
+const MOST: usize = 1 << 16;
+
+thread_local! {
+    static KNOWN: RefCell<Known> = RefCell::default();
+}
+
+#[derive(Default)]
+struct Known {
+    /// The table that they are from: DROP and CREATE EXTENSION make another.
+    heads: pg_sys::Oid,
+    /// As Postgres has them, a header before the bytes; aligned for it.
+    names: HashMap<i64, Box<[u32]>>,
+}
+
+/// Names for a page.
 pub(super) struct Names {
-    known: HashMap<i64, pg_sys::Datum>,
     last: Option<(i64, pg_sys::Datum)>,
     context: pg_sys::MemoryContext,
     lookup: Option<Lookup>,
@@ -29,8 +44,16 @@ struct Lookup {
 
 impl Names {
     pub(super) fn new() -> Self {
+        let heads = catalog::relation(c"stream_heads");
+        KNOWN.with_borrow_mut(|known| {
+            if known.heads != heads || known.names.len() > MOST {
+                *known = Known {
+                    heads,
+                    names: HashMap::new(),
+                };
+            }
+        });
         Self {
-            known: HashMap::new(),
             last: None,
             // SAFETY: a plain pointer that only this thread writes.
             context: unsafe { pg_sys::CurrentMemoryContext },
@@ -38,7 +61,7 @@ impl Names {
         }
     }
 
-    /// A stream's name.
+    /// A stream's name. It stays where it is until the next page.
     ///
     /// # Safety
     /// The page's snapshot is active, the same one at every call.
@@ -48,22 +71,20 @@ impl Names {
         {
             return name;
         }
-        let name = match self.known.get(&stream_no) {
-            Some(&name) => name,
-            None => {
-                // SAFETY: the caller's promise. The context of the statement that is running just now goes before we do:
-                // everything the lookup allocates must be in ours.
-                let name = unsafe {
-                    let before = pg_sys::MemoryContextSwitchTo(self.context);
-                    let lookup = self.lookup.get_or_insert_with(|| Lookup::open());
-                    let name = lookup.find(stream_no);
-                    pg_sys::MemoryContextSwitchTo(before);
-                    name
-                };
-                self.known.insert(stream_no, name);
+        let datum = |name: &[u32]| pg_sys::Datum::from(name.as_ptr());
+        let known = KNOWN.with_borrow(|known| known.names.get(&stream_no).map(|name| datum(name)));
+        let name = known.unwrap_or_else(|| {
+            // SAFETY: the caller's promise. The context of the statement that is running just now goes before we do:
+            // everything the lookup allocates must be in ours.
+            let name = unsafe {
+                let before = pg_sys::MemoryContextSwitchTo(self.context);
+                let lookup = self.lookup.get_or_insert_with(|| Lookup::open());
+                let name = lookup.find(stream_no);
+                pg_sys::MemoryContextSwitchTo(before);
                 name
-            }
-        };
+            };
+            KNOWN.with_borrow_mut(|known| datum(known.names.entry(stream_no).or_insert(name)))
+        });
         self.last = Some((stream_no, name));
         name
     }
@@ -114,9 +135,9 @@ impl Lookup {
 
     /// # Safety
     /// As [`open`](Self::open).
-    unsafe fn find(&mut self, stream_no: i64) -> pg_sys::Datum {
-        // SAFETY: the index's first column is a bigint, and the key says the same. The name is copied before its page
-        // is let go of.
+    unsafe fn find(&mut self, stream_no: i64) -> Box<[u32]> {
+        // SAFETY: the index's first column is a bigint, and the key says the same. The name is copied, with its header,
+        // before its page is let go of.
         unsafe {
             let mut key = pg_sys::ScanKeyData::default();
             pg_sys::ScanKeyEntryInitialize(
@@ -135,7 +156,11 @@ impl Lookup {
                 error!("stream number {stream_no} is in mire.events and not in mire.stream_heads");
             }
             let (values, _) = columns(self.slot, self.column);
-            pg_sys::pg_detoast_datum_copy(values[self.column - 1].cast_mut_ptr()).into()
+            let name = pg_sys::pg_detoast_datum(values[self.column - 1].cast_mut_ptr());
+            let bytes = pgrx::varlena::varsize_any(name);
+            let mut copy = vec![0_u32; bytes.div_ceil(size_of::<u32>())].into_boxed_slice();
+            std::ptr::copy_nonoverlapping(name.cast::<u8>(), copy.as_mut_ptr().cast(), bytes);
+            copy
         }
     }
 }

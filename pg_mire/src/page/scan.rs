@@ -9,6 +9,7 @@ use pgrx::prelude::*;
 
 use super::filter::elements;
 use super::taker::{Limits, Taker};
+use crate::catalog::{self, columns};
 
 /// A plan of more scans than this is large, and not worth keeping.
 const KEPT_CATEGORIES: usize = 16;
@@ -120,11 +121,14 @@ unsafe extern "C-unwind" fn receive(
     unsafe { (*receiver.cast::<Receiver>()).taker.take(slot) }
 }
 
+#[pg_guard]
 unsafe extern "C-unwind" fn startup(
-    _: *mut pg_sys::DestReceiver,
-    _: core::ffi::c_int,
-    _: pg_sys::TupleDesc,
+    _receiver: *mut pg_sys::DestReceiver,
+    _operation: core::ffi::c_int,
+    descriptor: pg_sys::TupleDesc,
 ) {
+    // SAFETY: that of the scan's rows; nothing is held here.
+    unsafe { catalog::assert_columns(descriptor, &columns::EVENTS) };
 }
 
 unsafe extern "C-unwind" fn nothing(_: *mut pg_sys::DestReceiver) {}

@@ -121,38 +121,37 @@ impl Graph {
 
     /// Whether, whichever way was taken to a step, one of these has completed before it.
     pub(super) fn one_is_certain(&self, step: StepNo, wanted: &dyn Fn(StepNo) -> bool) -> bool {
-        let by = |parent: &StepNo| wanted(*parent) || self.one_is_certain(*parent, wanted);
-        self.after[step].iter().any(by)
-            || (!self.any_of[step].is_empty() && self.any_of[step].iter().all(by))
+        let mut certain = vec![false; self.after.len()];
+        for &step in &self.order {
+            let by = |parent: &StepNo| wanted(*parent) || certain[*parent];
+            let any_of = &self.any_of[step];
+            certain[step] =
+                self.after[step].iter().any(by) || (!any_of.is_empty() && any_of.iter().all(by));
+        }
+        certain[step]
     }
 
-    /// Whether two steps can both have had to complete before a step begins; two alternatives of `after_any_of` need not.
-    pub(super) fn both_before(&self, step: StepNo, a: StepNo, b: StepNo) -> bool {
-        let led_by = |parent: StepNo, wanted: StepNo| {
-            parent == wanted || self.before[parent].contains(&wanted)
-        };
-        let required = &self.after[step];
-        let choices = &self.any_of[step];
-        let through = |parent: StepNo| {
-            let (leads_a, leads_b) = (led_by(parent, a), led_by(parent, b));
-            let together = if parent == a {
-                self.before[parent].contains(&b)
-            } else if parent == b {
-                self.before[parent].contains(&a)
-            } else {
-                leads_a && leads_b && self.both_before(parent, a, b)
+    /// Whether two of these can both have had to complete before a step begins; two alternatives of `after_any_of` need not.
+    pub(super) fn two_are_before(&self, step: StepNo, wanted: &dyn Fn(StepNo) -> bool) -> bool {
+        // By step: those that lead through it, itself included; and whether two of them are before it.
+        let mut through = vec![BTreeSet::new(); self.after.len()];
+        let mut two = vec![false; self.after.len()];
+        for &step in &self.order {
+            let before = self.before[step].iter().chain([&step]);
+            through[step] = before.copied().filter(|s| wanted(*s)).collect();
+            // One through this parent, another through another one that is required as well.
+            let apart = |(a, b): (StepNo, StepNo)| {
+                let (a, b) = (&through[a], &through[b]);
+                !a.is_empty() && !b.is_empty() && (a != b || a.len() > 1)
             };
-            // One through this parent, the other through another one that is required as well.
-            let apart = required.iter().any(|other| {
-                *other != parent
-                    && ((leads_a && led_by(*other, b)) || (leads_b && led_by(*other, a)))
+            two[step] = self.parents(step).any(|parent| {
+                let others = self.after[step].iter().filter(|other| **other != parent);
+                two[parent]
+                    || (wanted(parent) && through[parent].len() > 1)
+                    || others.map(|other| (parent, *other)).any(apart)
             });
-            together || apart
-        };
-        required
-            .iter()
-            .chain(choices)
-            .any(|parent| through(*parent))
+        }
+        two[step]
     }
 
     /// Whether two steps can wait at the same time.

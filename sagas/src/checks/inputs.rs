@@ -104,11 +104,7 @@ impl Inputs<'_> {
                 givers: elsewhere.map(|s| name(&s)).collect(),
             });
         }
-        let clash = givers.iter().enumerate().any(|(n, a)| {
-            let mut others = givers[..n].iter();
-            others.any(|b| self.graph.both_before(step, *a, *b))
-        });
-        if clash {
+        if self.graph.two_are_before(step, &gives) {
             return Some(TopologyError::AmbiguousOutput {
                 who: who.to_string(),
                 output: output.to_string(),

@@ -114,7 +114,7 @@ impl Run<'_> {
         Context {
             topology: self.topology,
             state: &self.instance.state,
-            trigger: self.instance.trigger.as_ref(),
+            trigger: self.instance.trigger.as_deref(),
             outputs,
             cause,
             step: part.step,

@@ -21,7 +21,8 @@ pub(super) enum Committed {
 }
 
 impl Hand {
-    pub(super) async fn commit(&mut self, drive: &Drive, keep: bool) -> Committed {
+    /// Once it is committed, the drive has the instance as it was before.
+    pub(super) async fn commit(&mut self, drive: &mut Drive, keep: bool) -> Committed {
         /// Between two looks at an instance that somebody's transaction sits on.
         const PAUSE: Duration = Duration::from_millis(20);
         /// So often an instance that nobody here holds is looked at.
@@ -52,7 +53,7 @@ impl Hand {
                 "duplicate" if keep && self.held.is_none() => return Committed::Before,
                 "committed" | "duplicate" => {
                     measure::committed(self.whose.topology.name);
-                    self.known.instance = drive.instance.clone();
+                    std::mem::swap(&mut self.known.instance, &mut drive.instance);
                     if let Some(version) = result.version {
                         self.known.instance.version = version;
                     }
@@ -69,7 +70,7 @@ impl Hand {
                     }
                 }
                 "conflict" => {
-                    return match self.reload().await {
+                    return match Box::pin(self.reload()).await {
                         Ok(()) => Committed::Anew,
                         Err(end) => Committed::No(end),
                     };
@@ -137,11 +138,11 @@ impl Hand {
         }
         self.status.clone_from(&loaded.status);
         match Known::of(&loaded) {
-            Ok(known) if known.instance.version >= self.known.instance.version => {
+            // Also when it is shorter than what was known: the log decides, and it may have been set back.
+            Ok(known) => {
                 self.known = known;
                 Ok(())
             }
-            Ok(_) => Ok(()),
             Err(fault) => {
                 self.known.instance.version = loaded.version;
                 Err(End::Fault(fault))

@@ -4,6 +4,7 @@
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio::sync::mpsc::UnboundedSender;
@@ -82,7 +83,7 @@ impl Whose {
             let result = whose.run(&effect).await;
             drop(permit);
             if let Err(alone) = done.send(Done { effect, result }) {
-                whose.deliver(alone.0).await;
+                Box::pin(whose.deliver(alone.0)).await;
             }
         };
         Running {
@@ -110,7 +111,14 @@ impl Whose {
             deps: self.topology.deps.clone(),
         };
         let timing = measure::EffectTiming::begin(self.topology.name);
-        let result = AssertUnwindSafe(async { run(call).await })
+        let limit = self.desk.effect_timeout;
+        // What is dropped for its lateness may panic as well.
+        let bounded = async {
+            tokio::time::timeout(limit, run(call))
+                .await
+                .unwrap_or_else(|_| Err(late(limit)))
+        };
+        let result = AssertUnwindSafe(bounded)
             .catch_unwind()
             .await
             .unwrap_or_else(|panic| {
@@ -176,4 +184,11 @@ impl Whose {
             Err(error) => tracing::warn!(key = %effect.key, %error, "a result was not delivered"),
         }
     }
+}
+
+fn late(limit: Duration) -> EffectError {
+    EffectError::transient(format!(
+        "the effect did not return within {limit:?} and was dropped; it may have taken place all the same: \
+         find out what it waits for, or raise effect_timeout on the worker's builder and the runner"
+    ))
 }

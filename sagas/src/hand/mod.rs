@@ -35,6 +35,9 @@ pub(crate) enum Stop {
     Now,
 }
 
+/// How long an attempt of an effect may take, if nobody says otherwise.
+pub(crate) const EFFECT_TIMEOUT: Duration = Duration::from_secs(300);
+
 /// When an instance whose drives fail is taken out of circulation.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Quarantine {
@@ -72,6 +75,8 @@ pub(crate) struct Desk {
     pub(crate) keeper: Keeper,
     /// So many effects run at the same time.
     pub(crate) effects: Arc<Semaphore>,
+    /// So long an attempt of an effect may take.
+    pub(crate) effect_timeout: Duration,
     pub(crate) stop: watch::Receiver<Stop>,
     tasks: Mutex<JoinSet<()>>,
 }
@@ -83,6 +88,7 @@ pub(crate) struct Choices {
     pub(crate) quarantine: Quarantine,
     pub(crate) linger: Duration,
     pub(crate) effects: usize,
+    pub(crate) effect_timeout: Duration,
     pub(crate) stop: watch::Receiver<Stop>,
 }
 
@@ -112,6 +118,7 @@ impl Desk {
             quarantine: choices.quarantine,
             linger: choices.linger,
             effects: Arc::new(Semaphore::new(choices.effects.max(1))),
+            effect_timeout: choices.effect_timeout.max(Duration::from_millis(1)),
             stop: choices.stop,
             tasks: Mutex::default(),
         }

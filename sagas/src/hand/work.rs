@@ -17,8 +17,8 @@ use crate::topology::{Fault, Topology};
 /// How having an instance in hand ended.
 #[derive(Debug)]
 pub(crate) enum End {
-    /// Nothing more can be done now; the lease is given back.
-    Rest(Box<Known>, Status),
+    /// Nothing more can be done now; the lease is given back. Without the instance when it has ended.
+    Rest(Option<Box<Known>>, Status),
     /// The answer had been recorded before.
     Duplicate(Box<Known>),
     /// Somebody else has it, and it was not taken.
@@ -78,22 +78,24 @@ impl Hand {
     }
 
     /// Works until nothing more can be done now. `committed` hears when the first inputs are.
+    ///
+    /// There is one of these futures for each instance in hand: what it rarely comes to is boxed, here and below.
     pub(crate) async fn work(mut self, mut inputs: Vec<Input>, committed: &AtomicBool) -> End {
         loop {
             if self.held.is_none() && self.known.has_heard(&inputs) {
                 return End::Duplicate(Box::new(self.known));
             }
             let stop = self.desk().stop();
-            let drive = match self.known.drive(&self.whose.topology, &inputs) {
+            let mut drive = match self.known.drive(&self.whose.topology, &inputs) {
                 Ok(drive) => drive,
-                Err(fault) => return self.faulted(fault, inputs).await,
+                Err(fault) => return Box::pin(self.faulted(fault, inputs)).await,
             };
             let keep = self.keeps(&drive, stop);
             let nothing_new = drive.facts.is_empty() && keep && self.held.is_some();
             if nothing_new {
                 inputs.clear();
             } else {
-                match self.commit(&drive, keep).await {
+                match self.commit(&mut drive, keep).await {
                     Committed::Yes => {
                         committed.store(true, Ordering::Release);
                         inputs.clear();
@@ -103,7 +105,9 @@ impl Hand {
                         return self.let_go(End::Leased, Vec::new()).await;
                     }
                     Committed::Anew => continue,
-                    Committed::No(End::Fault(fault)) => return self.faulted(fault, inputs).await,
+                    Committed::No(End::Fault(fault)) => {
+                        return Box::pin(self.faulted(fault, inputs)).await;
+                    }
                     Committed::No(end) => return self.let_go(end, inputs).await,
                 }
             }
@@ -112,7 +116,8 @@ impl Hand {
             self.running
                 .retain(|key, running| wanted.contains(key.as_str()) || !running.call_off());
             if !keep {
-                let end = End::Rest(Box::new(self.known.clone()), drive.status);
+                let known = (!drive.status.is_ended()).then(|| Box::new(self.known.clone()));
+                let end = End::Rest(known, drive.status);
                 return self.let_go(end, Vec::new()).await;
             }
             if stop == Stop::Not {
@@ -126,7 +131,7 @@ impl Hand {
             }
             match self.next(drive.due).await {
                 Ok(more) => inputs = more,
-                Err(End::Fault(fault)) => return self.faulted(fault, Vec::new()).await,
+                Err(End::Fault(fault)) => return Box::pin(self.faulted(fault, Vec::new())).await,
                 Err(end) => return self.let_go(end, inputs).await,
             }
         }
@@ -172,7 +177,7 @@ impl Hand {
                 Ok(inputs)
             }
             () = held.lost() => Err(End::Lost),
-            () = held.poked() => self.reload().await.map(|()| Vec::new()),
+            () = held.poked() => Box::pin(self.reload()).await.map(|()| Vec::new()),
             () = timer => Ok(Vec::new()),
             // Whoever stops a desk goes on holding its switch.
             changed = stop.changed(), if now != Stop::Now => match changed {
@@ -192,7 +197,7 @@ impl Hand {
         }
         self.told.close();
         while let Ok(done) = self.told.try_recv() {
-            self.whose.deliver(done).await;
+            Box::pin(self.whose.deliver(done)).await;
         }
         self.deliver_all(inputs).await;
         end
@@ -202,7 +207,7 @@ impl Hand {
     pub(super) async fn deliver_all(&self, inputs: Vec<Input>) {
         for input in inputs {
             if let Some(done) = self.done_again(input) {
-                self.whose.deliver(done).await;
+                Box::pin(self.whose.deliver(done)).await;
             }
         }
     }

@@ -2,6 +2,7 @@
 //! every version, and the same facts give the same instance wherever they come from.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde_json::Value;
 
@@ -16,18 +17,18 @@ pub(crate) struct Signalled {
     pub(crate) order: u64,
 }
 
-/// What the facts of one instance add up to.
+/// What the facts of one instance add up to. Every drive begins with a copy: what a drive does not touch is shared.
 #[derive(Clone, Debug)]
 pub(crate) struct Instance {
     pub(crate) saga: String,
     pub(crate) instance: String,
     /// Of the stream.
     pub(crate) version: i64,
-    pub(crate) state: Value,
-    pub(crate) trigger: Option<Value>,
+    pub(crate) state: Arc<Value>,
+    pub(crate) trigger: Option<Arc<Value>>,
     pub(crate) parent: Option<Parent>,
-    pub(crate) steps: BTreeMap<String, Progress>,
-    pub(crate) undos: BTreeMap<String, Progress>,
+    pub(crate) steps: BTreeMap<String, Arc<Progress>>,
+    pub(crate) undos: BTreeMap<String, Arc<Progress>>,
     /// Steps in the order of their completion.
     pub(crate) completed: Vec<String>,
     pub(crate) signals: Vec<Signalled>,
@@ -52,7 +53,7 @@ impl Instance {
             saga: saga.into(),
             instance: instance.into(),
             version: 0,
-            state: Value::Null,
+            state: Arc::default(),
             trigger: None,
             parent: None,
             steps: BTreeMap::new(),
@@ -79,7 +80,8 @@ impl Instance {
 
     /// The progress of a step or of its undo.
     pub(crate) fn progress(&self, step: &str, undo: bool) -> Option<&Progress> {
-        if undo { &self.undos } else { &self.steps }.get(step)
+        let all = if undo { &self.undos } else { &self.steps };
+        all.get(step).map(Arc::as_ref)
     }
 
     fn progress_mut(&mut self, step: &str, undo: bool) -> &mut Progress {
@@ -89,9 +91,9 @@ impl Instance {
             &mut self.steps
         };
         if !all.contains_key(step) {
-            all.insert(step.to_owned(), Progress::default());
+            all.insert(step.to_owned(), Arc::default());
         }
-        all.get_mut(step).expect("it was inserted above")
+        Arc::make_mut(all.get_mut(step).expect("it was inserted above"))
     }
 
     fn end_step(&mut self, step: &str, undo: bool, status: StepStatus, error: Option<&str>) {
@@ -114,8 +116,8 @@ impl Instance {
                 trigger,
                 parent,
             } => {
-                self.state = state.clone();
-                self.trigger.clone_from(trigger);
+                self.state = Arc::new(state.clone());
+                self.trigger = trigger.clone().map(Arc::new);
                 self.parent.clone_from(parent);
             }
             Fact::Activated {
@@ -261,7 +263,7 @@ impl Instance {
 
     /// Nobody needs an operator any more once no undo stands failed.
     fn look_for_help_needed(&mut self) {
-        if !self.undos.values().any(Progress::is_given_up) {
+        if !self.undos.values().any(|undo| undo.is_given_up()) {
             self.intervention = None;
         }
     }
@@ -272,6 +274,7 @@ impl Instance {
             if wanted.is_some_and(|wanted| wanted != step) {
                 continue;
             }
+            let progress = Arc::make_mut(progress);
             progress.retry = progress.is_given_up();
             if progress.is_active()
                 && let Some(activation) = &mut progress.activation

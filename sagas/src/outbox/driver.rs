@@ -25,12 +25,13 @@ const AT_ONCE: usize = 64;
 /// A claim takes so many messages.
 const BATCH: usize = 256;
 
-/// How often and how soon a message is published again.
+/// How often and how soon a message is published again, and how long an attempt may take.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Patience {
     pub(crate) attempts: u32,
     pub(crate) first: Duration,
     pub(crate) longest: Duration,
+    pub(crate) timeout: Duration,
 }
 
 impl Patience {
@@ -261,7 +262,12 @@ impl Outbox {
                 return self.inside.handle(message).await;
             }
             match &self.publisher {
-                Some(publisher) => publisher.publish(&OutboxMessage::of(message)).await,
+                Some(publisher) => {
+                    let limit = self.patience.timeout;
+                    tokio::time::timeout(limit, publisher.publish(&OutboxMessage::of(message)))
+                        .await
+                        .unwrap_or_else(|_| Err(late(limit)))
+                }
                 None => Err(PublishError::transient("this worker has no publisher")),
             }
         };
@@ -309,6 +315,13 @@ impl Outbox {
             }
         }
     }
+}
+
+fn late(limit: Duration) -> PublishError {
+    PublishError::transient(format!(
+        "the publisher did not return within {limit:?} and was dropped; the message may have gone out all the same: \
+         find out what it waits for, or raise publish_timeout on the worker's builder"
+    ))
 }
 
 fn ack(message: &ClaimedMessage) -> AckItem<'static> {

@@ -146,8 +146,9 @@ pub trait EmitPublisher: Send + Sync + 'static {
     /// Publishes a message.
     ///
     /// # Errors
-    /// A [transient](PublishError::transient) error, and a panic, is tried again; a [permanent](PublishError::permanent)
-    /// one fails the step that asked.
+    /// A [transient](PublishError::transient) error, a panic, and an attempt that takes longer than
+    /// [`publish_timeout`](crate::SagaWorkerBuilder::publish_timeout) is tried again; a
+    /// [permanent](PublishError::permanent) one fails the step that asked.
     fn publish(
         &self,
         message: &OutboxMessage,

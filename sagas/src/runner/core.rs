@@ -16,7 +16,7 @@ use crate::answer::Answer;
 use crate::engine::Input;
 use crate::error::{Error, Result};
 use crate::gather::Gather;
-use crate::hand::{Choices, Desk, End, Hand, Known, Quarantine, Stop};
+use crate::hand::{Choices, Desk, EFFECT_TIMEOUT, End, Hand, Known, Quarantine, Stop};
 use crate::history::Instance;
 use crate::starting::{Beginning, Next, Planned};
 use crate::storage::{Claimed, DeliverItem, ItemResult, Storage, encode, fresh_id};
@@ -44,6 +44,16 @@ pub(crate) struct Core {
 
 impl Core {
     pub(crate) fn new(topology: Arc<Topology>, store: EventStore) -> Self {
+        Self::with(topology, store, EFFECT_TIMEOUT)
+    }
+
+    /// One like this, with another limit for effects.
+    pub(crate) fn limited(&self, effect_timeout: Duration) -> Self {
+        let store = self.endings.store().clone();
+        Self::with(self.topology.clone(), store, effect_timeout)
+    }
+
+    fn with(topology: Arc<Topology>, store: EventStore, effect_timeout: Duration) -> Self {
         let storage = Storage::new(&store);
         let (switch, stop) = watch::channel(Stop::Not);
         let holder = format!("runner-{}", uuid::Uuid::now_v7().simple());
@@ -56,6 +66,7 @@ impl Core {
             },
             linger: Duration::ZERO,
             effects: EFFECTS,
+            effect_timeout,
             stop,
         };
         let starts = {
@@ -92,6 +103,9 @@ impl Core {
         let mut known = planned.known;
         match result.outcome.as_str() {
             "started" => {}
+            // Sent again after its answer was lost, and others go on with it already.
+            "duplicate" if result.fence.is_none() => return Ok(true),
+            "duplicate" => {}
             "exists" => return Ok(false),
             _ => return Err(result.refused(self.topology.name, &known.instance.instance)),
         }
@@ -136,11 +150,11 @@ impl Core {
         let cache = self.cache.clone();
         self.desk.spawn(async move {
             let committed = AtomicBool::new(false);
-            let end = hand.work(inputs, &committed).await;
-            if let End::Rest(known, status) = &end
-                && !status.is_ended()
+            let mut end = hand.work(inputs, &committed).await;
+            if let End::Rest(known, _) = &mut end
+                && let Some(known) = known.take()
             {
-                cache.put(Known::clone(known));
+                cache.put(*known);
             }
             let _ = tell.send((end, committed.load(Ordering::Acquire)));
         });

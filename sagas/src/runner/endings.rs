@@ -49,6 +49,10 @@ impl Endings {
         }
     }
 
+    pub(crate) fn store(&self) -> &EventStore {
+        &self.store
+    }
+
     /// From here on no ending is missed: look whether it has ended already, then wait.
     pub(crate) async fn of(&self, instance: &str) -> Result<Waiting> {
         let stream = stream_of(self.saga, instance);

@@ -10,6 +10,7 @@ mod status;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use mire_client::EventStore;
 
@@ -88,6 +89,17 @@ impl<S: Saga> SagaRunner<S> {
         Self {
             core: Arc::new(Core::new(topology.erased().clone(), store)),
             topology,
+        }
+    }
+
+    /// How long one attempt of an effect may take that runs here: 5 minutes if not said, 1 ms at least, [`Duration::MAX`] for
+    /// ever. What becomes of one that takes longer is said at
+    /// [`SagaWorkerBuilder::effect_timeout`](crate::SagaWorkerBuilder::effect_timeout). Clones made before keep theirs.
+    #[must_use]
+    pub fn effect_timeout(self, limit: Duration) -> Self {
+        Self {
+            core: Arc::new(self.core.limited(limit)),
+            topology: self.topology,
         }
     }
 

@@ -13,7 +13,7 @@ use super::news::{self, News};
 use super::{SagaWorker, strange};
 use crate::builder::SagaTopology;
 use crate::error::{Error, Result};
-use crate::hand::{Choices, Desk, Quarantine, Stop};
+use crate::hand::{Choices, Desk, EFFECT_TIMEOUT, Quarantine, Stop};
 use crate::outbox::{AnyPublisher, EmitPublisher, Inside, Outbox, Patience};
 use crate::saga::Saga;
 use crate::start_on::{self, Starter};
@@ -31,6 +31,7 @@ pub struct SagaWorkerBuilder {
     grace: Option<Duration>,
     instances: usize,
     effects: usize,
+    effect_timeout: Duration,
     quarantine: Quarantine,
     patience: Patience,
     publisher: Option<Arc<dyn AnyPublisher>>,
@@ -58,6 +59,7 @@ impl SagaWorkerBuilder {
             grace: None,
             instances: 256,
             effects: 256,
+            effect_timeout: EFFECT_TIMEOUT,
             quarantine: Quarantine {
                 attempts: 5,
                 backoff: Duration::from_secs(1),
@@ -66,6 +68,7 @@ impl SagaWorkerBuilder {
                 attempts: 20,
                 first: Duration::from_secs(1),
                 longest: Duration::from_secs(300),
+                timeout: Duration::from_secs(60),
             },
             publisher: None,
             starters: Vec::new(),
@@ -134,6 +137,14 @@ impl SagaWorkerBuilder {
         self
     }
 
+    /// How long one attempt of an effect may take, its wait for a turn aside: 5 minutes if not said, 1 ms at least,
+    /// [`Duration::MAX`] for ever. One that takes longer is dropped at its next `await`, and fails like any error that may be
+    /// tried again: with the same key, as its [`RetryPolicy`](crate::RetryPolicy) says. It may have taken place.
+    pub fn effect_timeout(mut self, limit: Duration) -> Self {
+        self.effect_timeout = limit;
+        self
+    }
+
     /// An instance whose drives fail so often in a row (5 times if not said) is parked; `backoff` after the first failure
     /// (1 s if not said), twice that after the second and so on, up to a minute, it is tried again.
     pub fn quarantine_after(mut self, attempts: u32, backoff: Duration) -> Self {
@@ -157,7 +168,16 @@ impl SagaWorkerBuilder {
             attempts: attempts.max(1),
             first,
             longest: longest.max(first),
+            ..self.patience
         };
+        self
+    }
+
+    /// How long one attempt to publish a message may take: 60 s if not said, 1 ms at least, [`Duration::MAX`] for ever. One
+    /// that takes longer is dropped at its next `await`, and fails like any error that may be tried again, as
+    /// [`publish_attempts`](Self::publish_attempts) says. The message may have gone out.
+    pub fn publish_timeout(mut self, limit: Duration) -> Self {
+        self.patience.timeout = limit.max(Duration::from_millis(1));
         self
     }
 
@@ -178,6 +198,7 @@ impl SagaWorkerBuilder {
             quarantine: self.quarantine,
             linger: (self.ttl / 10).min(Duration::from_millis(200)),
             effects: self.effects,
+            effect_timeout: self.effect_timeout,
             stop,
         };
         let desk = Arc::new(Desk::new(storage.clone(), choices));
@@ -211,12 +232,13 @@ impl SagaWorkerBuilder {
         categories.dedup();
         let starter = start_on::run(&self.store, &self.holder, self.ttl, self.starters).await?;
         let (store, listening) = (self.store.clone(), desk.clone());
+        let seldom = self.recheck.saturating_mul(30);
         let task = tokio::spawn(async move {
             let work = async { tokio::join!(claiming.run(), outbox.run()) };
             tokio::select! {
                 _ = work => {}
                 () = news::announce(store, listening, categories, news, now) => {}
-                () = strange::report(storage, topologies) => {}
+                () = strange::report(storage, topologies, seldom) => {}
             }
         });
         Ok(SagaWorker {

@@ -84,6 +84,7 @@ impl Claiming {
             }
         }
         let _ = self.slots.acquire_many(self.room).await;
+        measure::held(&self.desk.holder, self.desk.keeper.len());
     }
 
     async fn claim(&self, first: OwnedSemaphorePermit) -> Result<Wait> {
@@ -125,7 +126,7 @@ impl Claiming {
     }
 
     fn take_up(&self, claimed: Claimed, asked_at: Instant, permit: OwnedSemaphorePermit) {
-        let (desk, saga) = (self.desk.clone(), claimed.saga.clone());
+        let (desk, news, saga) = (self.desk.clone(), self.news.clone(), claimed.saga.clone());
         let key = (saga, claimed.topology_version);
         let (Some(topology), Some(fence)) = (self.topologies.get(&key).cloned(), claimed.fence)
         else {
@@ -165,6 +166,7 @@ impl Claiming {
                         .err(),
                 }
             };
+            let lost = matches!(end, Some(End::Lost));
             match end {
                 Some(End::Failed(error)) => tracing::warn!(%error, "laid down"),
                 Some(End::Rest(_, status)) => {
@@ -173,6 +175,10 @@ impl Claiming {
                 other => tracing::debug!(?other, "laid down"),
             }
             drop(permit);
+            if lost {
+                // It may be due again by now (migrated, say), and its news came while it was in hand here.
+                news.notify_one();
+            }
         };
         self.desk.spawn(work.instrument(span));
     }

@@ -1,4 +1,4 @@
-//! Instances of topology versions that a worker does not know: left alone, counted, and reported once.
+//! Instances of topology versions that a worker does not know: left alone, counted, and reported when they appear.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -8,27 +8,32 @@ use crate::measure;
 use crate::storage::Storage;
 
 /// Looks now and then, for ever.
-pub(super) async fn report(storage: Storage, topologies: Topologies) {
-    const PAUSE: Duration = Duration::from_secs(60);
+pub(super) async fn report(storage: Storage, topologies: Topologies, pause: Duration) {
     let sagas: HashSet<String> = topologies.keys().map(|(saga, _)| saga.clone()).collect();
     let sagas: Vec<String> = sagas.into_iter().collect();
     let mut reported = HashSet::new();
     loop {
         match storage.open_versions(&sagas).await {
             Ok(versions) => {
+                let mut unknown = HashSet::new();
                 for (saga, version, instances) in versions {
                     let key = (saga, version);
                     if topologies.contains_key(&key) {
                         continue;
                     }
                     measure::stranded(&key.0, version, instances);
-                    if reported.insert(key.clone()) {
+                    if !reported.contains(&key) {
                         tracing::warn!(saga = %key.0, version, instances, "instances of a version that this worker does not know are left alone");
                     }
+                    unknown.insert(key);
                 }
+                for (saga, version) in reported.difference(&unknown) {
+                    measure::stranded(saga, *version, 0);
+                }
+                reported = unknown;
             }
             Err(error) => tracing::debug!(%error, "versions not looked at"),
         }
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(pause).await;
     }
 }

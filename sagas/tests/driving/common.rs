@@ -129,6 +129,9 @@ pub(crate) struct Job {
     /// The first time it brings the whole thread to a halt for so long.
     #[serde(default)]
     pub(crate) blocks_ms: u64,
+    /// So often it never returns.
+    #[serde(default)]
+    pub(crate) hangs: u32,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, EventData)]
@@ -144,6 +147,9 @@ pub(crate) async fn work(
     assert!(!job.panics || calls > 1, "the job panics");
     if calls == 1 && job.blocks_ms > 0 {
         std::thread::sleep(Duration::from_millis(job.blocks_ms));
+    }
+    if calls <= job.hangs {
+        std::future::pending::<()>().await;
     }
     tokio::time::sleep(Duration::from_millis(job.ms)).await;
     if job.refused {

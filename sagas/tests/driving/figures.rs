@@ -92,6 +92,21 @@ impl Counted {
         session.query_one(sql, &[]).await.unwrap().get(0)
     }
 
+    /// How often sessions of clients have had the log synced. They tell when they end: all others are to be closed.
+    async fn syncs(&self) -> i64 {
+        let others = "SELECT count(*) FROM pg_stat_activity
+                       WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()";
+        eventually(async || self.number(others).await == 0).await;
+        let version = self.number("SELECT current_setting('server_version_num')::int8");
+        self.number(if version.await < 180_000 {
+            "SELECT wal_sync FROM pg_stat_wal"
+        } else {
+            "SELECT sum(fsyncs)::int8 FROM pg_stat_io
+              WHERE object = 'wal' AND backend_type = 'client backend'"
+        })
+        .await
+    }
+
     /// Counts what happens meanwhile.
     async fn count(&self, work: impl Future<Output = ()>) -> Counts {
         self.run("SELECT pg_stat_statements_reset()").await;
@@ -155,6 +170,26 @@ async fn the_reference_saga_takes_at_most_five_calls_and_four_commits() {
         .await;
     println!("fifty of them at the same time: {counts:?}");
     assert!(counts.commits <= 100, "{counts:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_reference_saga_syncs_the_log_four_times() {
+    let c = Counted::new().await;
+    let drive = async |names: std::ops::Range<usize>| {
+        let runner = c.runner::<Reference>();
+        for n in names {
+            let instance = n.to_string();
+            runner.start(&instance, "Rome".into()).await.unwrap();
+            runner.deliver(&instance, "flight", seat(1)).await.unwrap();
+            runner.deliver(&instance, "hotel", seat(2)).await.unwrap();
+        }
+    };
+    drive(0..1).await;
+    let before = c.syncs().await;
+    drive(1..21).await;
+    let syncs = c.syncs().await - before;
+    println!("twenty reference sagas, one after the other: {syncs} syncs of the log");
+    assert!((20..=80).contains(&syncs), "{syncs}");
 }
 
 struct Answering;

@@ -6,7 +6,14 @@ mod common;
 mod crashes;
 mod delivering;
 mod figures;
+mod forked;
 mod left_over;
+#[path = "../../../mire-client/tests/client/log.rs"]
+mod log;
+mod measured;
+mod migrating;
+#[path = "../../../mire-client/tests/client/numbers.rs"]
+mod numbers;
 mod outbox;
 mod poison;
 mod running;

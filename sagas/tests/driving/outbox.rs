@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mire_sagas::{
     Answer, ChildEnded, Emit, EmitPublisher, OutboxMessage, Outcome, Output, PublishError,
@@ -209,6 +209,70 @@ async fn what_nobody_takes_fails_the_step() {
     }
     worker.shutdown().await;
     assert_eq!(f.leaks().await, [""; 0]);
+}
+
+/// Never returns the first so many times that it is asked to publish this request.
+#[derive(Clone)]
+struct Stuck {
+    request: u32,
+    times: usize,
+    rest: Recorder,
+}
+
+impl EmitPublisher for Stuck {
+    async fn publish(&self, message: &OutboxMessage) -> Result<Published, PublishError> {
+        if message.request == self.request && message.attempt as usize <= self.times {
+            *self
+                .rest
+                .tries
+                .lock()
+                .unwrap()
+                .entry(message.key.clone())
+                .or_default() += 1;
+            std::future::pending::<()>().await;
+        }
+        self.rest.publish(message).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publisher_that_never_returns_gives_its_message_back() {
+    const LIMIT: Duration = Duration::from_millis(200);
+    for (times, wanted) in [
+        (2, SagaStatus::Completed),
+        (usize::MAX, SagaStatus::Compensated),
+    ] {
+        let f = fixture().await;
+        let stuck = Stuck {
+            request: 1,
+            times,
+            rest: Recorder::new(answering),
+        };
+        let quick = Duration::from_millis(20);
+        let worker = f
+            .worker::<Several>()
+            .publisher(stuck.clone())
+            .publish_timeout(LIMIT)
+            .publish_attempts(3, quick, quick);
+        let worker = worker.spawn().await.unwrap();
+        let runner = SagaRunner::new(Several::topology().unwrap(), f.store.clone());
+        let begun = Instant::now();
+        runner.start("1", 3).await.unwrap();
+        let ended = runner.wait_until_ended("1", SOON).await;
+        assert_eq!(ended.unwrap(), wanted);
+        assert_eq!(stuck.rest.tries("several/1/ask/1/1"), 3);
+        assert!(begun.elapsed() >= 2 * LIMIT);
+        if wanted == SagaStatus::Completed {
+            let keys = (0..3).map(|n| format!("several/1/ask/1/{n}"));
+            assert_eq!(stuck.rest.published(), keys.collect::<Vec<_>>());
+        } else {
+            let told = runner.describe("1").await.unwrap();
+            assert!(told.contains("did not return within 200ms"), "{told}");
+            assert!(told.contains("raise publish_timeout"), "{told}");
+        }
+        worker.shutdown().await;
+        assert_eq!(f.leaks().await, [""; 0]);
+    }
 }
 
 /// Has a chain done, and waits for its end.

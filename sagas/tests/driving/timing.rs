@@ -96,3 +96,49 @@ async fn a_failed_effect_is_tried_again_later_and_later() {
     worker.shutdown().await;
     assert_eq!(f.leaks().await, [""; 0]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_effect_that_never_returns_fails_its_attempt_and_gives_its_place_back() {
+    const LIMIT: Duration = Duration::from_millis(200);
+    let f = fixture().await;
+    let runner = f.runner::<Chain>().effect_timeout(LIMIT);
+    let hangs = |hangs| Jobs {
+        b: Job {
+            hangs,
+            ..Job::default()
+        },
+        ..Jobs::default()
+    };
+    // Where it runs in the runner, the call comes back.
+    runner.start("1", hangs(2)).await.unwrap();
+    assert_eq!(f.world.calls("chain/1/b/1/0"), 1);
+
+    let worker = f.worker::<Chain>().effects(1).effect_timeout(LIMIT);
+    let worker = worker.spawn().await.unwrap();
+    runner.start("2", hangs(100)).await.unwrap();
+    for (instance, wanted, calls) in [
+        ("1", SagaStatus::Completed, 3),
+        ("2", SagaStatus::Compensated, 4),
+    ] {
+        let ended = runner.wait_until_ended(instance, SOON).await.unwrap();
+        assert_eq!(ended, wanted);
+        let key = format!("chain/{instance}/b/1/0");
+        assert_eq!(f.world.calls(&key), calls);
+        let times = f.world.times(&key);
+        // An attempt lasts as long as the limit; the first wait after it is 300 ms.
+        assert!(times[1] - times[0] >= LIMIT + Duration::from_millis(300));
+        let told = runner.describe(instance).await.unwrap();
+        assert!(told.contains("did not return within 200ms"), "{told}");
+        assert!(told.contains("raise effect_timeout"), "{told}");
+    }
+    assert_eq!(
+        runner.step_status("2", "b").await.unwrap(),
+        StepStatus::Failed
+    );
+    assert_eq!(
+        runner.undo_status("2", "a").await.unwrap(),
+        UndoStatus::Done
+    );
+    worker.shutdown().await;
+    assert_eq!(f.leaks().await, [""; 0]);
+}

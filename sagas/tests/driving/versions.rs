@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use mire_sagas::{
     Data, Dep, Emit, IdempotencyKey, Req, Saga, SagaBuilder, SagaRunner, SagaStatus, SagaWorker,
-    Start, task,
+    Start, measure, task,
 };
 
 use super::common::{Job, Reserve, Reserved, SOON, World, eventually, fixture, seat};
+use super::log::Log;
+use super::numbers::Numbers;
 
 async fn old(_: Req<Job>, Dep(world): Dep<World>, key: IdempotencyKey) -> Data<u32> {
     Data(world.enter(&format!("old {key}")))
@@ -123,5 +125,44 @@ async fn a_worker_leaves_versions_alone_that_it_does_not_know() {
             .spawn()
             .await
             .is_err()
+    );
+}
+
+/// On one thread, because log and recorder are this thread's and no other test's.
+#[tokio::test]
+async fn a_worker_tells_of_versions_that_it_does_not_know() {
+    let (log, _guard) = Log::listen();
+    let numbers = Numbers::default();
+    let _ours = metrics::set_default_local_recorder(&numbers);
+    let f = fixture().await;
+    let first = f.runner::<First>();
+    for instance in ["1", "2", "ended"] {
+        first.start(instance, ()).await.unwrap();
+    }
+    first.deliver("ended", "ask", seat(1)).await.unwrap();
+    f.runner::<Second>().start("3", ()).await.unwrap();
+    let worker = f.worker::<Second>().recheck(Duration::from_millis(10));
+    let worker = worker.spawn().await.unwrap();
+    let warning = "instances of a version that this worker does not know are left alone";
+    eventually(async || log.text().contains(warning)).await;
+    let of = |version| {
+        numbers.gauge(
+            measure::STRANDED,
+            &format!("saga=evolving,version={version}"),
+        )
+    };
+    assert_eq!(of(1).to_bits(), 2_f64.to_bits());
+    assert!(of(2).is_nan(), "known");
+    let session = f.session().await;
+    let migrate = "SELECT mire.saga_migrate('evolving', 1, 2)";
+    session.batch_execute(migrate).await.unwrap();
+    eventually(async || of(1) == 0.0).await;
+    worker.shutdown().await;
+    let text = log.text();
+    let told: Vec<_> = text.lines().filter(|line| line.contains(warning)).collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(
+        told[0].contains("WARN") && told[0].contains("saga=evolving version=1 instances=2"),
+        "{told:?}"
     );
 }

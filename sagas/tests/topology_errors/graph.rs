@@ -120,6 +120,28 @@ fn one_way_around_the_end_is_enough() {
     assert_errors(saga, &[]);
 }
 
+/// Diamonds on top of each other, each from one step over two to one, on two alternatives that give an `A`: 2^60 ways.
+#[test]
+fn a_tall_graph_is_checked_at_once() {
+    let diamond = |saga: SagaBuilder<Any>, n: usize| {
+        let below = n.to_string();
+        let [left, right] = ["l", "r"].map(|side| format!("{side}{n}"));
+        saga.step(&left, task(|| ()).after(&*below))
+            .step(&right, task(|| ()).after(&*below))
+            .step(
+                (n + 1).to_string(),
+                task(|| ()).after_any_of([&*left, &*right]),
+            )
+    };
+    let bottom = good()
+        .step("a", task(a))
+        .step("or", task(a))
+        .step("0", task(|| ()).after_any_of(["a", "or"]));
+    let ladder = (0..60).fold(bottom, diamond);
+    let end = task(|Output(_): Output<A>| ()).after("60");
+    assert_errors(ladder.step("end", end.terminal_success()), &[]);
+}
+
 #[test]
 fn names_that_cannot_be_stored() {
     struct Bad;

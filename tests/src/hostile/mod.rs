@@ -21,6 +21,8 @@ pub fn argument(sql_type: &str) -> BoxedStrategy<String> {
         "boolean" => scalars::boolean(),
         "interval" => scalars::interval(),
         "uuid" => scalars::uuid(),
+        "oid" => scalars::oid(),
+        "bytea" => scalars::bytea(),
         "timestamp with time zone" => scalars::timestamp(),
         array => {
             let element = array
@@ -35,6 +37,9 @@ pub fn argument(sql_type: &str) -> BoxedStrategy<String> {
 pub fn coherent(name: &str, sql_type: &str) -> BoxedStrategy<String> {
     match (name, sql_type) {
         ("counts", _) => Just("ARRAY[1,1,1]".to_owned()).boxed(),
+        ("statements", _) => Just("ARRAY['SELECT 1', 'SELECT $1']".to_owned()).boxed(),
+        ("parameters", _) => Just("ARRAY[0, 1]".to_owned()).boxed(),
+        ("types", "oid[]") => Just("ARRAY['text'::regtype]::oid[]".to_owned()).boxed(),
         ("events", "jsonb") => scalars::events(),
         (_, array) if array.ends_with("[]") => arrays::three(array),
         ("level", _) => scalars::level(),

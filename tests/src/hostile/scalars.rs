@@ -241,6 +241,23 @@ pub(super) fn interval() -> BoxedStrategy<String> {
     .boxed()
 }
 
+/// Types that are there, that are not, and what is no value's type.
+pub(super) fn oid() -> BoxedStrategy<String> {
+    proptest::sample::select(&["0", "25", "20", "2249", "4294967295", "NULL::oid"][..])
+        .prop_map(str::to_owned)
+        .boxed()
+}
+
+/// Bytes that are mostly 0, 1 and 255, of which the protocol's numbers are made.
+pub(super) fn bytea() -> BoxedStrategy<String> {
+    let byte = prop_oneof![6 => Just(0_u8), 3 => Just(1), 1 => Just(255), 1 => any::<u8>()];
+    let bytes = proptest::collection::vec(byte, 0..24).prop_map(|bytes| {
+        let hex: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("'\\x{}'::bytea", hex.concat())
+    });
+    prop_oneof![9 => bytes, 1 => Just("NULL::bytea".to_owned())].boxed()
+}
+
 pub(super) fn uuid() -> BoxedStrategy<String> {
     any_of(&[
         "NULL",

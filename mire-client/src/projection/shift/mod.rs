@@ -382,6 +382,7 @@ impl<'a> Shift<'a> {
         let mut outages = 0;
         loop {
             let once = async {
+                let _turn = self.context.turn().await;
                 let conn = self.context.store.connector.pooled().await?;
                 conn.rows(call, params)
                     .await
