@@ -175,6 +175,29 @@ fn items_of_one_stream_apply_in_their_order() {
 }
 
 #[test]
+fn an_item_that_comes_twice_in_one_call_is_told_what_the_first_has_done() {
+    let database = shared().fresh_database().unwrap();
+    let mut client = connect(&database.url);
+    let item = Item::new("s-1", Some(0), 3);
+    let others = (0..5).map(|n| Item::new(format!("t-{n}"), Some(0), 2));
+    let mut items = vec![item.clone()];
+    items.extend(others);
+    items.push(item);
+    let outcomes = append_batch(&mut client, &items).unwrap();
+    let (first, last) = (&outcomes[0], &outcomes[6]);
+    assert_eq!(
+        (first.outcome.as_str(), last.outcome.as_str()),
+        ("appended", "duplicate")
+    );
+    assert_eq!(
+        (last.version, last.position),
+        (first.version, first.position)
+    );
+    assert_eq!(count(&mut client, "s-1"), 3);
+    assert_eq!(count(&mut client, "t-4"), 2);
+}
+
+#[test]
 fn a_stream_that_is_busy_for_one_item_is_busy_for_all_later_ones_of_the_call() {
     let database = shared().fresh_database().unwrap();
     let (mut client, mut other) = (connect(&database.url), connect(&database.url));

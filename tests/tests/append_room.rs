@@ -64,6 +64,74 @@ fn small_events_go_on_at_the_end_and_leave_the_room_in_old_pages_alone() {
     }
 }
 
+/// Rows of many sizes in one call: those of a page are written together, and large ones by themselves.
+#[test]
+fn events_of_all_sizes_in_one_call_are_all_there_in_their_order() {
+    let database = shared().fresh_database().unwrap();
+    let mut client = connect(&database.url);
+    let sizes: Vec<usize> = (0..200)
+        .map(|n| match n % 23 {
+            5 => 3_000,
+            11 => 30_000,
+            17 => 1_850,
+            19 => 2_000,
+            _ => 1 + n,
+        })
+        .collect();
+    let mut sent = Vec::new();
+    for (n, bytes) in sizes.iter().enumerate() {
+        let Value::Array(mut one) = of_size(1, *bytes) else {
+            unreachable!("an array");
+        };
+        one[0]["metadata"] = json!({ "n": n });
+        sent.append(&mut one);
+    }
+    for stream in ["s-1", "s-2"] {
+        append(&mut client, stream, &Value::Array(sent.clone()), Some(0)).unwrap();
+        let kept: Value = value(
+            &mut client,
+            &format!(
+                "SELECT jsonb_agg(jsonb_build_object('type', type, 'data', data, 'metadata', metadata) ORDER BY position)
+                   FROM mire.read_stream('{stream}')"
+            ),
+        );
+        assert!(kept == Value::Array(sent.clone()), "{stream} differs");
+    }
+    // In the feed, and in every index.
+    let found: i64 = value(
+        &mut client,
+        "SELECT count(*) FROM (SELECT e.version, row_number() OVER (PARTITION BY e.stream_no ORDER BY e.position) AS n
+                                 FROM mire.events AS e) AS e WHERE e.version = e.n",
+    );
+    assert_eq!(found, 400);
+    client
+        .batch_execute("CREATE EXTENSION amcheck; SELECT bt_index_check(i.indexrelid, true) FROM pg_index AS i WHERE i.indrelid = 'mire.events'::regclass")
+        .unwrap();
+}
+
+/// One entry in the WAL for the rows of a page, where each would have had its own.
+#[test]
+fn small_events_of_one_call_share_an_entry_in_the_wal() {
+    let database = shared().fresh_database().unwrap();
+    let mut client = connect(&database.url);
+    client.batch_execute("CREATE EXTENSION pg_walinspect").unwrap();
+    append(&mut client, "s-1", &of_size(100, 20), None).unwrap();
+    let before: String = value(&mut client, "SELECT pg_current_wal_insert_lsn()::text");
+    append(&mut client, "s-1", &of_size(100, 20), None).unwrap();
+    let file: String = value(
+        &mut client,
+        "SELECT concat(oid, '/', pg_relation_filenode('mire.events')) FROM pg_database WHERE datname = current_database()",
+    );
+    let entries: i64 = value(
+        &mut client,
+        &format!(
+            "SELECT count(*) FROM pg_get_wal_records_info('{before}', pg_current_wal_flush_lsn())
+              WHERE resource_manager IN ('Heap', 'Heap2') AND block_ref ~ '/{file} fork'"
+        ),
+    );
+    assert!((3..10).contains(&entries), "{entries} entries for 100 events");
+}
+
 #[test]
 fn pages_that_were_emptied_are_filled_again() {
     let database = shared().fresh_database().unwrap();

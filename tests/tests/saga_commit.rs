@@ -232,6 +232,20 @@ fn a_commit_sent_again_gets_the_first_answer() {
 }
 
 #[test]
+fn a_commit_that_comes_twice_in_one_call_gets_the_first_answer() {
+    let (_database, mut client, fence) = held("1 min");
+    let item = change("1", 1, Some(fence), &json!({"id": "c1", "keep": true}));
+    let both = commit(&mut client, &[item.clone(), item]);
+    assert_eq!(words(&both), ["committed", "duplicate"]);
+    assert_eq!(
+        (both[1].version, both[1].fence),
+        (both[0].version, both[0].fence)
+    );
+    let events = "SELECT count(*) FROM mire.events";
+    assert_eq!(value::<i64>(&mut client, events), 2);
+}
+
+#[test]
 fn without_a_fence_what_nobody_holds_is_taken() {
     let (_database, mut client, _) = held("1 min");
     let outcome = commit(&mut client, &[change("1", 1, None, &json!({}))]);

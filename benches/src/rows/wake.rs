@@ -11,6 +11,8 @@ use crate::side::{Ready, Side, Work, together};
 use crate::stores::{Manner, Mire, Ours, Seen, Store};
 use crate::world::World;
 
+/// Enough for ten above the 99th percentile: of fewer, a busy machine's single hitch would be the figure.
+const APPENDS: u32 = 1_000;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) fn rows() -> Vec<Row> {
@@ -18,7 +20,7 @@ pub(crate) fn rows() -> Vec<Row> {
     const P50: f64 = 0.5;
     const P99: f64 = 0.99;
     let single = |id, which| {
-        let what = format!("from an append's answer to its handler, 200 appends: {which}");
+        let what = format!("from an append's answer to its handler, {APPENDS} appends: {which}");
         Row::new(id, what, MS)
     };
     let alone = Elsewhere::Nothing;
@@ -115,9 +117,8 @@ fn behind<S: Store>(tasks: usize, saves: usize) -> Side {
     })
 }
 
-/// Milliseconds from an append's answer to the handler, that share of 200 appends faster. Infinite when it never comes.
+/// Milliseconds from an append's answer to the handler, that share of the appends faster. Infinite when it never comes.
 fn wake_up<S: Store>(share: f64, elsewhere: Elsewhere) -> Side {
-    const APPENDS: u32 = 200;
     const NEVER: Duration = Duration::from_secs(3);
     Side::new(move |world| async move {
         let store = database::<S>(&world).await?;
@@ -146,7 +147,7 @@ fn wake_up<S: Store>(share: f64, elsewhere: Elsewhere) -> Side {
             S::stop(running).await?;
             times.sort_by(f64::total_cmp);
             let count = f64::from(u32::try_from(times.len())?);
-            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // 0 to 199
+            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // 0 to APPENDS - 1
             let index = ((count - 1.0) * share).round() as usize;
             Ok(Work::of(times.len()).found(times[index]))
         };

@@ -103,7 +103,7 @@ impl Append {
                     Decision::Append => c"appended",
                     Decision::NotFound => return self.refused(c"not_found", head),
                     Decision::Deleted => return self.refused(c"deleted", head),
-                    Decision::Mismatch => return self.first_answer(head, events),
+                    Decision::Mismatch => return self.first_answer(head, events, log),
                 })
             };
             let before = head.version;
@@ -139,7 +139,12 @@ impl Append {
 
     /// A version that does not match: the same ids in the slots that follow the expected one mean that this is a retry, and
     /// the first answer is given again.
-    unsafe fn first_answer(&self, head: &Head, events: &Events) -> Outcome {
+    unsafe fn first_answer(
+        &self,
+        head: &Head,
+        events: &Events,
+        log: &mut Option<Log>,
+    ) -> Outcome {
         let conflict = self.refused(c"conflict", head);
         let (Some(expected), Some(ids)) = (self.expected, &events.ids) else {
             return conflict;
@@ -150,6 +155,9 @@ impl Append {
         // SAFETY: first_answer(stream_no bigint, expected_version bigint, ids uuid[], first integer, last integer). It must see
         // what this very call has written.
         let position = unsafe {
+            if let Some(log) = log {
+                log.flush();
+            }
             raw::CommandCounterIncrement();
             raise::call(
                 c"first_answer",

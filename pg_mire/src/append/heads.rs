@@ -9,7 +9,7 @@ use pgrx::prelude::*;
 
 use super::args::Text;
 use super::raise;
-use super::target::{self, Target, next_value, one_snapshot, virtual_slot};
+use super::target::{self, Target, next_value, one_snapshot, slot_to_fill};
 use crate::catalog::{self, columns};
 use crate::index::{Key, Seen, begin_scan, clear, find, look};
 use crate::raw;
@@ -77,7 +77,7 @@ impl Heads {
                     (*relation).rd_att,
                     raw::table_slot_callbacks(relation),
                 ),
-                written: virtual_slot(relation),
+                written: slot_to_fill(relation),
                 target: None,
                 wait,
             }

@@ -1,20 +1,32 @@
-//! The events' table: rows are inserted with positions in their order.
+//! The events' table: rows are inserted with positions in their order, those of a page together.
 #![allow(unsafe_code)]
 
-use pgrx::pg_sys::{self, Datum};
+use pgrx::pg_sys::{self, Datum, TupleTableSlot};
 use pgrx::prelude::*;
 
 use super::args::{Events, Text, element};
-use super::target::{self, Target, next_value};
+use super::target::{self, Target, fill, next_value, slot_to_fill};
 use super::{raise, room};
 use crate::catalog::{self, columns};
 use crate::index::{Key, begin_scan, find};
 use crate::{ids, in_flight, positions, raw};
 
+/// So many rows wait at most to be written together.
+const ROWS: usize = 32;
+/// And their texts and JSON take so many bytes at most: about what a page holds.
+const BYTES: usize = pg_sys::BLCKSZ as usize;
+
 /// The table, open, with the feed held back below everything that will be written.
 pub(crate) struct Log {
     target: Target,
     positions: pg_sys::Oid,
+    /// As many as `made`, the first of them the target's own; those up to `waiting` hold rows that have their positions and are not written yet.
+    slots: [*mut TupleTableSlot; ROWS],
+    made: usize,
+    waiting: usize,
+    /// What each of those takes, and all of them.
+    bytes: [usize; ROWS],
+    all_bytes: usize,
 }
 
 impl Log {
@@ -25,9 +37,17 @@ impl Log {
         unsafe {
             let relation = target::open(c"events", &columns::EVENTS, 0);
             let bound = in_flight::begin_append();
+            let target = Target::of(relation);
+            let mut slots = [std::ptr::null_mut(); ROWS];
+            slots[0] = target.slot;
             let log = Self {
-                target: Target::of(relation),
+                target,
                 positions: catalog::relation(c"positions"),
+                slots,
+                made: 1,
+                waiting: 0,
+                bytes: [0; ROWS],
+                all_bytes: 0,
             };
             if let Some(bound) = bound {
                 log.check_positions(bound);
@@ -42,6 +62,10 @@ impl Log {
         let relation = self.target.relation;
         // SAFETY: in the reverse order of `open`.
         unsafe {
+            self.flush();
+            for slot in &self.slots[1..self.made] {
+                raw::ExecDropSingleTupleTableSlot(*slot);
+            }
             self.target.close();
             raw::table_close(relation, pg_sys::NoLock as _);
         }
@@ -107,44 +131,85 @@ impl Log {
         }
     }
 
-    /// Writes one event. Gives its position.
+    /// Writes one event, now or together with others, but before [`Self::flush`] and [`Self::close`] are through. Gives its
+    /// position.
     ///
     /// # Safety
-    /// The values are of the columns' types; nothing to drop (see [`raw`]).
+    /// The values are of the columns' types and stay until then; nothing to drop (see [`raw`]).
     pub(crate) unsafe fn write_one(&mut self, event: &Event) -> i64 {
-        let sequence = self.positions;
         // SAFETY: the values are in the columns' order. An event's JSON is passed on as it came.
         unsafe {
-            self.target.row(|target| {
-                let position = next_value(sequence);
-                let mut made = [0; 16];
-                let id = event.id.unwrap_or_else(|| {
-                    made = ids::time_ordered();
-                    Datum::from((&raw const made).cast_mut())
-                });
-                let texts = [Some(event.category), event.kind, event.data, event.metadata];
-                let bytes = texts
-                    .into_iter()
-                    .flatten()
-                    .map(|text| raw::toast_datum_size(text));
-                let values = [
-                    Some(position.into()),
-                    Some(event.stream_no.into()),
-                    Some(event.version.into()),
-                    Some(id),
-                    Some(raw::GetCurrentTimestamp().into()),
-                    Some(event.category),
-                    event.kind,
-                    event.data,
-                    event.metadata,
-                ];
-                let check_nulls = event.kind.is_none() || event.data.is_none();
-                room::place(target.relation, bytes.sum(), |option| {
-                    target.insert(&values, check_nulls, option)
-                });
-                position
-            })
+            let texts = [Some(event.category), event.kind, event.data, event.metadata];
+            let bytes = texts
+                .into_iter()
+                .flatten()
+                .map(|text| raw::toast_datum_size(text))
+                .sum();
+            // One that may be stored out of line is written by itself.
+            let weight = if bytes > room::INLINE { BYTES } else { bytes };
+            if self.waiting == ROWS || self.all_bytes + weight > BYTES {
+                self.flush();
+            }
+            if self.waiting == self.made {
+                self.slots[self.made] = slot_to_fill(self.target.relation);
+                self.made += 1;
+            }
+            let slot = self.slots[self.waiting];
+            let position = next_value(self.positions);
+            let values = [
+                Some(position.into()),
+                Some(event.stream_no.into()),
+                Some(event.version.into()),
+                Some(event.id.unwrap_or_else(|| made_id())),
+                Some(raw::GetCurrentTimestamp().into()),
+                Some(event.category),
+                event.kind,
+                event.data,
+                event.metadata,
+            ];
+            fill(slot, &values);
+            if event.kind.is_none() || event.data.is_none() {
+                self.target.check_nulls(slot);
+            }
+            self.bytes[self.waiting] = bytes;
+            self.all_bytes += weight;
+            self.waiting += 1;
+            position
         }
+    }
+
+    /// Writes what waits to be written, so that it is seen after the next command counter.
+    ///
+    /// # Safety
+    /// Nothing to drop (see [`raw`]).
+    pub(crate) unsafe fn flush(&mut self) {
+        let rows = self.waiting;
+        let (slots, bytes) = (&mut self.slots[..rows], &self.bytes[..rows]);
+        // SAFETY: the slots are filled.
+        unsafe {
+            self.target.row(|target| {
+                let table = target.relation;
+                if rows > 1 && !room::is_filling(table) {
+                    room::go_on(table, |option| target.insert_many(slots, option));
+                } else {
+                    for (slot, bytes) in slots.iter().zip(bytes) {
+                        room::place(table, *bytes, |option| target.insert_one(*slot, option));
+                    }
+                }
+            });
+        }
+        self.waiting = 0;
+        self.all_bytes = 0;
+    }
+}
+
+/// A new event's id.
+unsafe fn made_id() -> Datum {
+    // SAFETY: room for a uuid.
+    unsafe {
+        let id = raw::room::<[u8; 16]>(1);
+        id.write(ids::time_ordered());
+        id.into()
     }
 }
 

@@ -19,6 +19,10 @@ const EMPTIED: usize = pg_sys::BLCKSZ as usize / 4;
 /// The most that an event takes besides its texts and its JSON.
 const FIXED: usize = 128;
 
+/// So many bytes of texts and JSON are never stored out of line. An event of more goes where PostgreSQL puts it: what is said
+/// here would hold for its parts, too, whose table has room to fill.
+pub(super) const INLINE: usize = EMPTIED - FIXED;
+
 thread_local! {
     /// The emptied page that this session fills.
     static FILLING: Cell<BlockNumber> = const { Cell::new(InvalidBlockNumber) };
@@ -32,25 +36,45 @@ thread_local! {
 pub(super) unsafe fn place(table: Relation, bytes: usize, insert: impl FnOnce(u32) -> BlockNumber) {
     // SAFETY: as promised.
     unsafe {
-        // What may be stored out of line goes where PostgreSQL puts it: the option would hold for its parts, too, whose table
-        // has room to fill.
-        if bytes > EMPTIED - FIXED {
+        if bytes > INLINE {
             insert(0);
             return;
         }
-        let mut last = target(table);
-        if last == FILLING.get() && last != InvalidBlockNumber {
-            let room = room(table, last);
-            if room < bytes + FIXED && fill_emptied(table, last, room) {
-                last = target(table);
+        if is_filling(table) {
+            let page = target(table);
+            let room = room(table, page);
+            if room < bytes + FIXED {
+                fill_emptied(table, page, room);
             }
         }
+        go_on(table, insert);
+    }
+}
+
+/// Has small events inserted at the log's end, while no emptied page [is filled](is_filling).
+///
+/// # Safety
+/// As [`place`].
+pub(super) unsafe fn go_on(table: Relation, insert: impl FnOnce(u32) -> BlockNumber) {
+    // SAFETY: as promised.
+    unsafe {
+        let last = target(table);
         let page = insert(pg_sys::TABLE_INSERT_SKIP_FSM);
         if page != last && fill_emptied(table, last, 0) {
             // Whoever looks for room next finds the page that was begun.
             raw::RecordPageWithFreeSpace(table, page, EMPTIED);
         }
     }
+}
+
+/// Whether this session is filling an emptied page: then events are placed one by one, each where it fits.
+///
+/// # Safety
+/// The table is open.
+pub(super) unsafe fn is_filling(table: Relation) -> bool {
+    // SAFETY: as promised.
+    let last = unsafe { target(table) };
+    last == FILLING.get() && last != InvalidBlockNumber
 }
 
 /// The page that this session has inserted into last, and where it will insert next.

@@ -2,7 +2,7 @@
 //! user has added. What such an insert would bypass (triggers, check constraints, row security) is refused instead.
 #![allow(unsafe_code)]
 
-use pgrx::pg_sys::{self, Datum, Relation, TupleTableSlot};
+use pgrx::pg_sys::{self, BlockNumber, Datum, Relation, TupleTableSlot};
 
 use super::raise;
 use crate::index::clear;
@@ -56,9 +56,9 @@ pub(crate) struct Target {
     pub(crate) relation: Relation,
     info: pg_sys::ResultRelInfo,
     estate: *mut pg_sys::EState,
-    /// Emptied after each row.
+    /// Emptied after each piece of work.
     row_memory: pg_sys::MemoryContext,
-    slot: *mut TupleTableSlot,
+    pub(super) slot: *mut TupleTableSlot,
 }
 
 impl Target {
@@ -76,7 +76,7 @@ impl Target {
                 info,
                 estate,
                 row_memory: (*raw::MakePerTupleExprContext(estate)).ecxt_per_tuple_memory,
-                slot: virtual_slot(relation),
+                slot: slot_to_fill(relation),
             }
         }
     }
@@ -120,33 +120,76 @@ impl Target {
         }
     }
 
-    /// Inserts a row, with an option TABLE_INSERT_… or 0. `values`: one a column, None for NULL. Gives its page.
+    /// Inserts a row. `values`: one a column, None for NULL.
     ///
     /// # Safety
     /// The values are of the columns' types and there are as many; nothing to drop.
-    pub(crate) unsafe fn insert(
-        &mut self,
-        values: &[Option<Datum>],
-        check_nulls: bool,
-        option: u32,
-    ) -> pg_sys::BlockNumber {
-        // SAFETY: as COPY does it. The indexes' entries point at the tuple's address, which the insert puts into the slot.
+    pub(crate) unsafe fn insert(&mut self, values: &[Option<Datum>]) {
+        // SAFETY: the caller's promise.
         unsafe {
             fill(self.slot, values);
-            if check_nulls {
-                raw::ExecConstraints(&raw mut self.info, self.slot, self.estate);
-            }
+            self.insert_one(self.slot, 0);
+        }
+    }
+
+    /// Inserts the row in a slot, with an option TABLE_INSERT_… or 0. Gives its page.
+    ///
+    /// # Safety
+    /// The slot is for this table and filled; nothing to drop.
+    pub(crate) unsafe fn insert_one(
+        &mut self,
+        slot: *mut TupleTableSlot,
+        option: u32,
+    ) -> BlockNumber {
+        // SAFETY: as COPY does it. The indexes' entries point at the tuple's address, which the insert puts into the slot.
+        unsafe {
             am(self.relation).tuple_insert.expect("every table can")(
                 self.relation,
-                self.slot,
+                slot,
                 raw::GetCurrentCommandId(true),
                 option as _,
                 std::ptr::null_mut(),
             );
-            self.index(self.slot, None, false);
-            let page = (*self.slot).tts_tid.ip_blkid;
-            u32::from(page.bi_hi) << 16 | u32::from(page.bi_lo)
+            self.index(slot, None, false);
+            page(slot)
         }
+    }
+
+    /// Inserts rows: those of one page at once, with one entry in the WAL. Gives the page of the last.
+    ///
+    /// # Safety
+    /// As [`Self::insert_one`], of every slot.
+    pub(crate) unsafe fn insert_many(
+        &mut self,
+        slots: &mut [*mut TupleTableSlot],
+        option: u32,
+    ) -> BlockNumber {
+        // SAFETY: as COPY does it, too.
+        unsafe {
+            am(self.relation).multi_insert.expect("every table can")(
+                self.relation,
+                slots.as_mut_ptr(),
+                slots.len() as _,
+                raw::GetCurrentCommandId(true),
+                option as _,
+                std::ptr::null_mut(),
+            );
+            let mut last = pg_sys::InvalidBlockNumber;
+            for slot in slots {
+                self.index(*slot, None, false);
+                last = page(*slot);
+            }
+            last
+        }
+    }
+
+    /// Raises 23502 when the row in a slot lacks a value that it must have.
+    ///
+    /// # Safety
+    /// As [`Self::insert_one`].
+    pub(crate) unsafe fn check_nulls(&mut self, slot: *mut TupleTableSlot) {
+        // SAFETY: the caller's promise.
+        unsafe { raw::ExecConstraints(&raw mut self.info, slot, self.estate) }
     }
 
     /// Inserts a row, unless that would be a duplicate in the index `arbiter`: then false, without waiting for whoever has
@@ -162,22 +205,23 @@ impl Target {
         // SAFETY: a speculative insertion, as ON CONFLICT does it: others who meet the tuple wait for the token's lock
         // until it is confirmed or taken back.
         unsafe {
-            fill(self.slot, values);
+            let slot = self.slot;
+            fill(slot, values);
             let xid = raw::GetCurrentTransactionId();
             let token = raw::SpeculativeInsertionLockAcquire(xid);
             let methods = am(self.relation);
             methods.tuple_insert_speculative.expect("every table can")(
                 self.relation,
-                self.slot,
+                slot,
                 raw::GetCurrentCommandId(true),
                 0,
                 std::ptr::null_mut(),
                 token,
             );
-            let there = self.index(self.slot, Some(arbiter), false);
+            let there = self.index(slot, Some(arbiter), false);
             methods.tuple_complete_speculative.expect("every table can")(
                 self.relation,
-                self.slot,
+                slot,
                 token,
                 !there,
             );
@@ -229,16 +273,25 @@ pub(crate) unsafe fn am(relation: Relation) -> &'static pg_sys::TableAmRoutine {
     unsafe { &*(*relation).rd_tableam }
 }
 
-/// A slot for values that are elsewhere.
+/// A slot to [`fill`]. Its row is formed from the values when it is written, and only then.
 ///
 /// # Safety
 /// The relation is open; nothing to drop.
-pub(crate) unsafe fn virtual_slot(relation: Relation) -> *mut TupleTableSlot {
+pub(crate) unsafe fn slot_to_fill(relation: Relation) -> *mut TupleTableSlot {
     // SAFETY: the slot keeps its own hold on the descriptor.
-    unsafe { raw::MakeSingleTupleTableSlot((*relation).rd_att, &raw const pg_sys::TTSOpsVirtual) }
+    unsafe {
+        raw::MakeSingleTupleTableSlot((*relation).rd_att, &raw const pg_sys::TTSOpsHeapTuple)
+    }
 }
 
-/// Puts values into a virtual slot.
+/// The page of the row that a slot was written as.
+unsafe fn page(slot: *mut TupleTableSlot) -> BlockNumber {
+    // SAFETY: an open slot.
+    let page = unsafe { (*slot).tts_tid.ip_blkid };
+    u32::from(page.bi_hi) << 16 | u32::from(page.bi_lo)
+}
+
+/// Puts values into a slot, which only points to them.
 ///
 /// # Safety
 /// As many values as the slot's descriptor has columns, of their types.

@@ -102,9 +102,20 @@ impl Desk {
     pub(super) unsafe fn look_again(&mut self) {
         // SAFETY: as promised.
         unsafe {
-            raw::CommandCounterIncrement();
+            self.show();
             self.instances.refresh();
             self.heads.refresh();
+        }
+    }
+
+    /// Lets the statements of this very call see what it has written so far.
+    unsafe fn show(&mut self) {
+        // SAFETY: as promised.
+        unsafe {
+            if let Some(log) = &mut self.log {
+                log.flush();
+            }
+            raw::CommandCounterIncrement();
         }
     }
 
@@ -243,16 +254,16 @@ impl Desk {
 
     /// The answer to a commit that stands there already.
     unsafe fn before(
-        &self,
+        &mut self,
         change: &Change,
         held: &Instance,
         head: &Head,
         now: i64,
     ) -> Option<Outcome> {
         let id = change.event_id.filter(|_| head.version > change.version)?;
-        // SAFETY: stands_at(stream_no bigint, version bigint, event_id uuid). It must see what this very call has written.
+        // SAFETY: stands_at(stream_no bigint, version bigint, event_id uuid).
         let stands = unsafe {
-            raw::CommandCounterIncrement();
+            self.show();
             raise::call(
                 c"stands_at",
                 &[

@@ -6,7 +6,7 @@ use pgrx::prelude::*;
 
 use super::change::Change;
 use crate::append::raise;
-use crate::append::target::{self, Target, one_snapshot, virtual_slot};
+use crate::append::target::{self, Target, one_snapshot, slot_to_fill};
 use crate::catalog::{self, columns};
 use crate::index::{Key, begin_scan, clear, find};
 use crate::raw;
@@ -97,7 +97,7 @@ impl Instances {
                     (*relation).rd_att,
                     raw::table_slot_callbacks(relation),
                 ),
-                written: virtual_slot(relation),
+                written: slot_to_fill(relation),
                 target: None,
             }
         }
@@ -256,7 +256,7 @@ impl Instances {
             values[ERROR] = change.error;
             values[SAGA] = Some(change.saga);
             values[INSTANCE] = Some(change.instance);
-            self.target().row(|target| target.insert(&values, false, 0));
+            self.target().row(|target| target.insert(&values));
         }
     }
 

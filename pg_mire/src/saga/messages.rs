@@ -199,7 +199,7 @@ impl Messages {
             for n in 0..messages.len() {
                 if let Some(message) = messages.object(n) {
                     let values = row(message, change, stream_no, next_value(numbers));
-                    self.target.row(|target| target.insert(&values, false, 0));
+                    self.target.row(|target| target.insert(&values));
                 }
             }
         }
