@@ -114,7 +114,9 @@ fn events_of_all_sizes_in_one_call_are_all_there_in_their_order() {
 fn small_events_of_one_call_share_an_entry_in_the_wal() {
     let database = shared().fresh_database().unwrap();
     let mut client = connect(&database.url);
-    client.batch_execute("CREATE EXTENSION pg_walinspect").unwrap();
+    client
+        .batch_execute("CREATE EXTENSION pg_walinspect")
+        .unwrap();
     append(&mut client, "s-1", &of_size(100, 20), None).unwrap();
     let before: String = value(&mut client, "SELECT pg_current_wal_insert_lsn()::text");
     append(&mut client, "s-1", &of_size(100, 20), None).unwrap();
@@ -129,7 +131,10 @@ fn small_events_of_one_call_share_an_entry_in_the_wal() {
               WHERE resource_manager IN ('Heap', 'Heap2') AND block_ref ~ '/{file} fork'"
         ),
     );
-    assert!((3..10).contains(&entries), "{entries} entries for 100 events");
+    assert!(
+        (3..10).contains(&entries),
+        "{entries} entries for 100 events"
+    );
 }
 
 #[test]

@@ -113,26 +113,46 @@ fn a_message_in_somebodys_transaction_makes_the_item_busy_and_keeps_nobody() {
             &json!({"outbox": [message("a", "mail")], "keep": true}),
         )],
     );
-    let mut sender = connect(&database.url);
-    sender
-        .batch_execute("BEGIN; SELECT mire.outbox_claim('sender', NULL, 2, '1 min')")
+    client
+        .batch_execute("SET statement_timeout = '10s'")
         .unwrap();
-    let item = change(
-        "1",
-        2,
-        Some(fence),
-        &json!({"withdraw": ["a"], "keep": true}),
-    );
+    let mut other = connect(&database.url);
+    let with = |what: &str| {
+        let body = json!({what: ["a"], "keep": true});
+        [change("1", 2, Some(fence), &body)]
+    };
+    for (holds, change) in [
+        (
+            "SELECT mire.outbox_claim('sender', NULL, 2, '1 min')",
+            "withdraw",
+        ),
+        (
+            "SELECT mire.outbox_claim('sender', NULL, 2, '1 min')",
+            "settled",
+        ),
+        ("SELECT FROM mire.outbox FOR KEY SHARE", "withdraw"),
+        ("SELECT FROM mire.outbox FOR KEY SHARE", "settled"),
+    ] {
+        other.batch_execute("BEGIN").unwrap();
+        other.batch_execute(holds).unwrap();
+        assert_eq!(
+            words(&commit(&mut client, &with(change))),
+            ["busy"],
+            "{holds}"
+        );
+        assert_eq!(
+            value::<i64>(&mut client, "SELECT mire.stream_version('$saga:t-1')"),
+            2
+        );
+        other.batch_execute("ROLLBACK").unwrap();
+    }
+    other
+        .batch_execute("SELECT mire.outbox_claim('sender', NULL, 2, '1 min')")
+        .unwrap();
     assert_eq!(
-        words(&commit(&mut client, std::slice::from_ref(&item))),
-        ["busy"]
+        words(&commit(&mut client, &with("withdraw"))),
+        ["committed"]
     );
-    assert_eq!(
-        value::<i64>(&mut client, "SELECT mire.stream_version('$saga:t-1')"),
-        2
-    );
-    sender.batch_execute("COMMIT").unwrap();
-    assert_eq!(words(&commit(&mut client, &[item])), ["committed"]);
     assert_eq!(keys(&mut client), "a in_doubt");
 }
 

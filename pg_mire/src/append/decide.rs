@@ -139,12 +139,7 @@ impl Append {
 
     /// A version that does not match: the same ids in the slots that follow the expected one mean that this is a retry, and
     /// the first answer is given again.
-    unsafe fn first_answer(
-        &self,
-        head: &Head,
-        events: &Events,
-        log: &mut Option<Log>,
-    ) -> Outcome {
+    unsafe fn first_answer(&self, head: &Head, events: &Events, log: &mut Option<Log>) -> Outcome {
         let conflict = self.refused(c"conflict", head);
         let (Some(expected), Some(ids)) = (self.expected, &events.ids) else {
             return conflict;

@@ -4,7 +4,9 @@
 //! row that somebody else has changed meanwhile, or where nothing is to change, the row is locked first.
 #![allow(unsafe_code)]
 
-use pgrx::pg_sys::{self, Datum, IndexScanDesc, Relation, TM_Result, TupleTableSlot};
+use pgrx::pg_sys::{
+    self, Datum, IndexScanDesc, LockTupleMode, Relation, TM_Result, TupleTableSlot,
+};
 use pgrx::prelude::*;
 
 use super::args::Text;
@@ -255,8 +257,14 @@ impl Heads {
     unsafe fn lock(&mut self) -> TM_Result::Type {
         // SAFETY: a row that was found, and a snapshot that is active.
         unsafe {
-            let snapshot = raw::GetActiveSnapshot();
-            target::lock_row(self.relation, self.found, COLUMNS, snapshot, self.wait)
+            target::lock_row(
+                self.relation,
+                self.found,
+                COLUMNS,
+                raw::GetActiveSnapshot(),
+                LockTupleMode::LockTupleNoKeyExclusive,
+                self.wait,
+            )
         }
     }
 

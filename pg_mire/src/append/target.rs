@@ -2,7 +2,7 @@
 //! user has added. What such an insert would bypass (triggers, check constraints, row security) is refused instead.
 #![allow(unsafe_code)]
 
-use pgrx::pg_sys::{self, BlockNumber, Datum, Relation, TupleTableSlot};
+use pgrx::pg_sys::{self, BlockNumber, Datum, LockTupleMode, Relation, TupleTableSlot};
 
 use super::raise;
 use crate::index::clear;
@@ -279,9 +279,7 @@ pub(crate) unsafe fn am(relation: Relation) -> &'static pg_sys::TableAmRoutine {
 /// The relation is open; nothing to drop.
 pub(crate) unsafe fn slot_to_fill(relation: Relation) -> *mut TupleTableSlot {
     // SAFETY: the slot keeps its own hold on the descriptor.
-    unsafe {
-        raw::MakeSingleTupleTableSlot((*relation).rd_att, &raw const pg_sys::TTSOpsHeapTuple)
-    }
+    unsafe { raw::MakeSingleTupleTableSlot((*relation).rd_att, &raw const pg_sys::TTSOpsHeapTuple) }
 }
 
 /// The page of the row that a slot was written as.
@@ -325,7 +323,8 @@ pub(crate) fn one_snapshot() -> bool {
     unsafe { pg_sys::XactIsoLevel >= pg_sys::XACT_REPEATABLE_READ as i32 }
 }
 
-/// Locks the row in `slot`, as SELECT … FOR NO KEY UPDATE does it, and puts its newest version there, with so many columns.
+/// Locks the row in `slot`, as SELECT … FOR NO KEY UPDATE (or another `mode`) does it, and puts its newest version there, with
+/// so many columns.
 ///
 /// # Safety
 /// The slot holds a row of this open table; nothing to drop.
@@ -334,6 +333,7 @@ pub(crate) unsafe fn lock_row(
     slot: *mut TupleTableSlot,
     columns: usize,
     snapshot: pg_sys::Snapshot,
+    mode: LockTupleMode::Type,
     wait: bool,
 ) -> pg_sys::TM_Result::Type {
     // SAFETY: the address is copied before the slot is written again.
@@ -351,7 +351,7 @@ pub(crate) unsafe fn lock_row(
             snapshot,
             slot,
             raw::GetCurrentCommandId(true),
-            pg_sys::LockTupleMode::LockTupleNoKeyExclusive,
+            mode,
             if wait {
                 pg_sys::LockWaitPolicy::LockWaitBlock
             } else {
@@ -386,7 +386,7 @@ pub(crate) unsafe fn update_row(
     // SAFETY: as promised.
     unsafe {
         let mut failure = pg_sys::TM_FailureData::default();
-        let mut lock_mode = pg_sys::LockTupleMode::LockTupleNoKeyExclusive;
+        let mut lock_mode = LockTupleMode::LockTupleNoKeyExclusive;
         #[cfg(any(feature = "pg14", feature = "pg15"))]
         let mut indexes = false;
         #[cfg(not(any(feature = "pg14", feature = "pg15")))]

@@ -1,7 +1,9 @@
 //! Instances' rows in `mire.sagas`: found, locked, updated or made.
 #![allow(unsafe_code)]
 
-use pgrx::pg_sys::{self, Datum, IndexScanDesc, Relation, Snapshot, TM_Result, TupleTableSlot};
+use pgrx::pg_sys::{
+    self, Datum, IndexScanDesc, LockTupleMode, Relation, Snapshot, TM_Result, TupleTableSlot,
+};
 use pgrx::prelude::*;
 
 use super::change::Change;
@@ -141,7 +143,8 @@ impl Instances {
             if !find(self.scan, &mut keys, self.found) {
                 return Found::Absent;
             }
-            match target::lock_row(self.relation, self.found, COLUMNS, self.snapshot, false) {
+            let (mode, snapshot) = (LockTupleMode::LockTupleNoKeyExclusive, self.snapshot);
+            match target::lock_row(self.relation, self.found, COLUMNS, snapshot, mode, false) {
                 TM_Result::TM_Ok => Found::Ours(self.instance()),
                 TM_Result::TM_WouldBlock => Found::Busy,
                 TM_Result::TM_Updated | TM_Result::TM_Deleted if one_snapshot() => {

@@ -2,7 +2,9 @@
 //! (`change_outbox`).
 #![allow(unsafe_code)]
 
-use pgrx::pg_sys::{self, Datum, IndexScanDesc, Relation, TM_Result, TupleTableSlot};
+use pgrx::pg_sys::{
+    self, Datum, IndexScanDesc, LockTupleMode, Relation, TM_Result, TupleTableSlot,
+};
 use pgrx::prelude::*;
 
 use super::change::Change;
@@ -152,7 +154,9 @@ impl Messages {
             if !self.find(stream_no, key, scan) {
                 return Ok(None);
             }
-            match target::lock_row(self.relation, self.found, COLUMNS, snapshot, false) {
+            // As for a DELETE: after a weaker lock that one would still wait for whoever reads FOR KEY SHARE.
+            let mode = LockTupleMode::LockTupleExclusive;
+            match target::lock_row(self.relation, self.found, COLUMNS, snapshot, mode, false) {
                 TM_Result::TM_Ok => {
                     let status = Text::of(*(*self.found).tts_values.add(STATUS));
                     Ok((status.bytes() != b"dead").then_some((*self.found).tts_tid))
