@@ -59,7 +59,7 @@ fn send(mut client: Client, backward: bool, until: Instant) -> Told {
 #[test]
 fn torture_batches_in_opposite_order_neither_deadlock_nor_lose_items() {
     let database = shared().fresh_database().unwrap();
-    let until = Instant::now() + torture_time(10, 30);
+    let until = Instant::now() + torture_time(6, 30);
     let (senders, single): (Vec<Told>, usize) = thread::scope(|scope| {
         let senders: Vec<_> = [false, true, false, true]
             .map(|backward| {

@@ -211,7 +211,7 @@ fn two_claimers_never_have_one_instance() {
     );
     let stop = AtomicBool::new(false);
     let ledger = Ledger::default();
-    let deadline = Instant::now() + torture_time(10, 60);
+    let deadline = Instant::now() + torture_time(5, 60);
     std::thread::scope(|scope| {
         for claimer in 0..6_u64 {
             let (database, ledger, stop) = (&database, &ledger, &stop);

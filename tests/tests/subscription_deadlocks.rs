@@ -104,7 +104,7 @@ fn call(
 fn torture_of_everything_at_once_never_deadlocks() {
     let database = shared().fresh_database().unwrap();
     let answers = Mutex::new(BTreeMap::<String, u64>::new());
-    let end = Instant::now() + torture_time(10, 120);
+    let end = Instant::now() + torture_time(6, 120);
     std::thread::scope(|scope| {
         for seed in 0..10 {
             let (url, answers) = (&database.url, &answers);

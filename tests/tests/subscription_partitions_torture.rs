@@ -242,7 +242,7 @@ fn torture_of_changing_partitions_loses_and_doubles_nothing() {
             operate(url, &done)
         });
         let load = Load::start(url, 3, 1, false);
-        let end = Instant::now() + torture_time(10, 120);
+        let end = Instant::now() + torture_time(6, 120);
         while Instant::now() < end && !done.load(Ordering::Relaxed) {
             std::thread::sleep(Duration::from_millis(20));
         }
