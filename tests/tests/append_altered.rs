@@ -171,6 +171,20 @@ fn columns_of_another_type_are_refused_and_not_taken_for_what_they_were() {
 }
 
 #[test]
+fn a_column_that_must_have_a_value_now_is_heeded() {
+    let database = shared().fresh_database().unwrap();
+    let mut client = connect(&database.url);
+    client
+        .batch_execute("ALTER TABLE mire.events ALTER metadata SET NOT NULL")
+        .unwrap();
+    let with = json!([{"type": "t", "data": 1, "metadata": {"by": "me"}}]);
+    let without = json!([{"type": "t", "data": 1, "metadata": {}}, {"type": "t", "data": 1}]);
+    append(&mut client, "s-1", &with, Some(0)).unwrap();
+    refused(append(&mut client, "s-1", &without, Some(1)), "23502");
+    append(&mut client, "s-1", &with, Some(1)).unwrap();
+}
+
+#[test]
 fn tables_with_what_append_would_pass_by_are_refused() {
     let database = shared().fresh_database().unwrap();
     let mut client = connect(&database.url);

@@ -153,6 +153,18 @@ fn a_start_sent_again_is_answered_as_the_first_time_until_somebody_goes_on() {
 }
 
 #[test]
+fn a_start_that_comes_twice_in_one_call_gets_the_first_answer() {
+    let (_database, mut client) = store();
+    let item = started("1", &json!({"id": "x", "keep": true}));
+    let both = start_held(&mut client, &[item.clone(), item], "1 min");
+    assert_eq!(words(&both), ["started", "duplicate"]);
+    assert_eq!(
+        (both[1].version, both[1].fence),
+        (both[0].version, both[0].fence)
+    );
+}
+
+#[test]
 fn the_same_holders_later_lease_is_not_given_to_a_start_sent_again() {
     let (_database, mut client) = store();
     let item = [started("1", &json!({"id": "x", "keep": true}))];

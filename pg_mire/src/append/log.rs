@@ -168,7 +168,7 @@ impl Log {
                 event.metadata,
             ];
             fill(slot, &values);
-            if event.kind.is_none() || event.data.is_none() {
+            if values.contains(&None) {
                 self.target.check_nulls(slot);
             }
             self.bytes[self.waiting] = bytes;

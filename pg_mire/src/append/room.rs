@@ -62,7 +62,7 @@ pub(super) unsafe fn go_on(table: Relation, insert: impl FnOnce(u32) -> BlockNum
         let page = insert(pg_sys::TABLE_INSERT_SKIP_FSM);
         if page != last && fill_emptied(table, last, 0) {
             // Whoever looks for room next finds the page that was begun.
-            raw::RecordPageWithFreeSpace(table, page, EMPTIED);
+            raw::RecordPageWithFreeSpace(table, page, room(table, page));
         }
     }
 }

@@ -109,7 +109,7 @@ impl Desk {
     }
 
     /// Lets the statements of this very call see what it has written so far.
-    unsafe fn show(&mut self) {
+    pub(super) unsafe fn show(&mut self) {
         // SAFETY: as promised.
         unsafe {
             if let Some(log) = &mut self.log {

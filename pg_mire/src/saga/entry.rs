@@ -149,7 +149,7 @@ unsafe fn start_items(fcinfo: pg_sys::FunctionCallInfo) -> Datum {
                     _ => None,
                 });
         }
-        raw::CommandCounterIncrement();
+        desk.show();
         for (n, start) in starts.iter().enumerate() {
             let outcome = match (*outcomes.add(n), &start.change) {
                 (Some(outcome), _) => outcome,
