@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use mire_sagas::{ListFilter, SagaRunner, SagaStatus};
 use tokio_postgres::NoTls;
 
-use super::PATIENCE;
 use super::booking::TravelBooking;
 use super::provider::Provider;
+use super::{PATIENCE, TTL};
 
 pub(crate) async fn session(url: &str) -> tokio_postgres::Client {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
@@ -63,6 +63,16 @@ pub(crate) async fn outcomes(
     ended.collect()
 }
 
+/// Waits until nobody holds the subscription: the lease of one that was killed at the very end runs out by itself.
+pub(crate) async fn lease_runs_out(sql: &tokio_postgres::Client) {
+    let deadline = Instant::now() + 2 * TTL;
+    while !texts(sql, HELD).await.is_empty() && Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+const HELD: &str = "SELECT 'the subscription is held by ' || holder FROM mire.subscription_status WHERE holder IS NOT NULL";
+
 /// Every index of ours has an entry for every row, in order: the rows of sagas and their messages are written past the executor.
 const SOUND: &str = "CREATE EXTENSION IF NOT EXISTS amcheck;
     SELECT bt_index_check(c.oid, true)
@@ -96,7 +106,7 @@ pub(crate) async fn broken_rules(sql: &tokio_postgres::Client) -> Vec<String> {
             AND NOT f ? 'undo'
           GROUP BY s.instance, f ->> 'fact', f ->> 'step'
          HAVING count(*) > 1",
-        "SELECT 'the subscription is held by ' || holder FROM mire.subscription_status WHERE holder IS NOT NULL",
+        HELD,
     ];
     let sound = sql.batch_execute(SOUND).await;
     let mut broken: Vec<String> = sound

@@ -185,6 +185,7 @@ async fn book(plan: Plan) -> Vec<String> {
             wrong.push(format!("trip {trip}, which is {fate:?}, ended {outcome:?}"));
         }
     }
+    checks::lease_runs_out(&sql).await;
     wrong.extend(checks::broken_rules(&sql).await);
     let mut stories = Vec::new();
     for trip in outcomes.keys() {
