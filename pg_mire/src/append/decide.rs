@@ -8,9 +8,9 @@ use pgrx::pg_sys::{self, Datum};
 
 use super::args::{Events, Text};
 use super::heads::Head;
-use super::log::Log;
+use super::log::{Log, show};
 use super::raise;
-use crate::{durability, raw};
+use crate::durability;
 
 /// One append: `total` of the call's events, from `first` on.
 #[derive(Clone, Copy)]
@@ -88,7 +88,7 @@ impl Append {
     /// before and after. `log` is opened when the first event is to be written.
     ///
     /// # Safety
-    /// Nothing to drop (see [`raw`]).
+    /// Nothing to drop (see [`crate::raw`]).
     pub(super) unsafe fn perform(
         &self,
         head: &mut Head,
@@ -150,10 +150,7 @@ impl Append {
         // SAFETY: first_answer(stream_no bigint, expected_version bigint, ids uuid[], first integer, last integer). It must see
         // what this very call has written.
         let position = unsafe {
-            if let Some(log) = log {
-                log.flush();
-            }
-            raw::CommandCounterIncrement();
+            show(log);
             raise::call(
                 c"first_answer",
                 &[

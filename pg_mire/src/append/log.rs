@@ -20,9 +20,9 @@ const BYTES: usize = pg_sys::BLCKSZ as usize;
 pub(crate) struct Log {
     target: Target,
     positions: pg_sys::Oid,
-    /// As many as `made`, the first of them the target's own; those up to `waiting` hold rows that have their positions and are not written yet.
+    /// Made when they are needed, the first of them the target's own; those up to `waiting` hold rows that have their positions
+    /// and are not written yet.
     slots: [*mut TupleTableSlot; ROWS],
-    made: usize,
     waiting: usize,
     /// What each of those takes, and all of them.
     bytes: [usize; ROWS],
@@ -44,7 +44,6 @@ impl Log {
                 target,
                 positions: catalog::relation(c"positions"),
                 slots,
-                made: 1,
                 waiting: 0,
                 bytes: [0; ROWS],
                 all_bytes: 0,
@@ -63,7 +62,7 @@ impl Log {
         // SAFETY: in the reverse order of `open`.
         unsafe {
             self.flush();
-            for slot in &self.slots[1..self.made] {
+            for slot in self.slots[1..].iter().take_while(|slot| !slot.is_null()) {
                 raw::ExecDropSingleTupleTableSlot(*slot);
             }
             self.target.close();
@@ -131,7 +130,7 @@ impl Log {
         }
     }
 
-    /// Writes one event, now or together with others, but before [`Self::flush`] and [`Self::close`] are through. Gives its
+    /// Writes one event, now or together with others, but before [`show`] and [`Self::close`] are through. Gives its
     /// position.
     ///
     /// # Safety
@@ -150,11 +149,11 @@ impl Log {
             if self.waiting == ROWS || self.all_bytes + weight > BYTES {
                 self.flush();
             }
-            if self.waiting == self.made {
-                self.slots[self.made] = slot_to_fill(self.target.relation);
-                self.made += 1;
+            let slot = &mut self.slots[self.waiting];
+            if slot.is_null() {
+                *slot = slot_to_fill(self.target.relation);
             }
-            let slot = self.slots[self.waiting];
+            let slot = *slot;
             let position = next_value(self.positions);
             let values = [
                 Some(position.into()),
@@ -178,11 +177,8 @@ impl Log {
         }
     }
 
-    /// Writes what waits to be written, so that it is seen after the next command counter.
-    ///
-    /// # Safety
-    /// Nothing to drop (see [`raw`]).
-    pub(crate) unsafe fn flush(&mut self) {
+    /// Writes what waits to be written.
+    unsafe fn flush(&mut self) {
         let rows = self.waiting;
         let (slots, bytes) = (&mut self.slots[..rows], &self.bytes[..rows]);
         // SAFETY: the slots are filled.
@@ -200,6 +196,20 @@ impl Log {
         }
         self.waiting = 0;
         self.all_bytes = 0;
+    }
+}
+
+/// Lets the statements of this very call see what it has written so far.
+///
+/// # Safety
+/// Nothing to drop (see [`raw`]).
+pub(crate) unsafe fn show(log: &mut Option<Log>) {
+    // SAFETY: as promised.
+    unsafe {
+        if let Some(log) = log {
+            log.flush();
+        }
+        raw::CommandCounterIncrement();
     }
 }
 

@@ -12,7 +12,7 @@ use super::instances::{Found, Instance, Instances, Lease};
 use super::messages::{Messages, Refused};
 use crate::append::args::Text;
 use crate::append::heads::{Claim, Head, Heads};
-use crate::append::log::{Event, Log, category_of};
+use crate::append::log::{Event, Log, category_of, show};
 use crate::append::raise;
 use crate::append::target::next_value;
 use crate::{catalog, raw};
@@ -102,20 +102,9 @@ impl Desk {
     pub(super) unsafe fn look_again(&mut self) {
         // SAFETY: as promised.
         unsafe {
-            self.show();
+            show(&mut self.log);
             self.instances.refresh();
             self.heads.refresh();
-        }
-    }
-
-    /// Lets the statements of this very call see what it has written so far.
-    pub(super) unsafe fn show(&mut self) {
-        // SAFETY: as promised.
-        unsafe {
-            if let Some(log) = &mut self.log {
-                log.flush();
-            }
-            raw::CommandCounterIncrement();
         }
     }
 
@@ -263,7 +252,7 @@ impl Desk {
         let id = change.event_id.filter(|_| head.version > change.version)?;
         // SAFETY: stands_at(stream_no bigint, version bigint, event_id uuid).
         let stands = unsafe {
-            self.show();
+            show(&mut self.log);
             raise::call(
                 c"stands_at",
                 &[

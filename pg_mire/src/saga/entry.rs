@@ -9,6 +9,7 @@ use super::commit::{Desk, Outcome};
 use super::start::Start;
 use crate::answer::rows::{Rows, sql_function};
 use crate::append::args::{Arguments, Array, Element};
+use crate::append::log::show;
 use crate::append::raise;
 use crate::item_fault::Call;
 use crate::raw;
@@ -149,7 +150,7 @@ unsafe fn start_items(fcinfo: pg_sys::FunctionCallInfo) -> Datum {
                     _ => None,
                 });
         }
-        desk.show();
+        show(&mut desk.log);
         for (n, start) in starts.iter().enumerate() {
             let outcome = match (*outcomes.add(n), &start.change) {
                 (Some(outcome), _) => outcome,
