@@ -7,6 +7,7 @@ CREATE FUNCTION mire.acquire_subscription(name text, partition integer, holder t
 RETURNS mire.subscription_lease
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 SET search_path = pg_catalog, mire, pg_temp
+SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
   subscription mire.subscriptions;

@@ -7,6 +7,7 @@ CREATE FUNCTION mire.attend_subscriptions(
 RETURNS SETOF mire.attended_partition
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 SET search_path = pg_catalog, mire, pg_temp
+SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
   due_partitions text[];

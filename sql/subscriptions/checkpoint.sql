@@ -7,6 +7,7 @@ CREATE FUNCTION mire.checkpoint(name text, partition integer, fence bigint, "pos
 RETURNS void
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 SET search_path = pg_catalog, mire, pg_temp
+SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
   progress mire.checkpoints;

@@ -6,6 +6,7 @@ CREATE FUNCTION mire.create_subscription(
 RETURNS boolean
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 SET search_path = pg_catalog, mire, pg_temp
+SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
   wanted mire.subscriptions;

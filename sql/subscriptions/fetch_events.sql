@@ -8,6 +8,7 @@ CREATE FUNCTION mire.fetch_events(
 RETURNS SETOF mire.feed_event
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 SET search_path = pg_catalog, mire, pg_temp
+SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
   page mire_internal.page;
@@ -36,6 +37,7 @@ CREATE FUNCTION mire.fetch_events_packed(
 RETURNS bytea
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 SET search_path = pg_catalog, mire, pg_temp
+SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
   page mire_internal.page;

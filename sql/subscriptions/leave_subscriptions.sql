@@ -5,6 +5,7 @@ CREATE FUNCTION mire.leave_subscriptions(
 RETURNS void
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 SET search_path = pg_catalog, mire, pg_temp
+SET plan_cache_mode = force_generic_plan
 AS $$
 BEGIN
   IF cardinality(held_partitions) IS DISTINCT FROM cardinality(held_fences) THEN

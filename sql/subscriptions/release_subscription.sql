@@ -4,6 +4,7 @@ CREATE FUNCTION mire.release_subscription(name text, partition integer, fence bi
 RETURNS boolean
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 SET search_path = pg_catalog, mire, pg_temp
+SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
   subscription CONSTANT mire.subscriptions := mire_internal.find_subscription(name, 0);

@@ -12,7 +12,7 @@ use crate::figures::{float, number};
 use crate::floors::PAGE;
 use crate::row::{Measure, Role, Row, Target};
 use crate::side::{Ready, Side, Work};
-use crate::stores::{Manner, Mire, Ours, Seen};
+use crate::stores::{Manner, Mire, Ours, Seen, Store};
 use crate::world::{Sizes, World};
 
 /// Long enough for anything but standing still.
@@ -25,8 +25,8 @@ pub(crate) fn rows(sizes: Sizes) -> Vec<Row> {
     let events = sizes.feed;
     let p2 = |id, what, manner| {
         Row::new(id, what, UNIT)
-            .ours(catch_up::<Ours>(UPSERTS, 1, manner))
-            .mire(catch_up::<Mire>(UPSERTS, 1, manner))
+            .ours(catch_up::<Ours>(UPSERTS, 1, manner, false))
+            .mire(catch_up::<Mire>(UPSERTS, 1, manner, false))
     };
     vec![
         Row::new(
@@ -37,8 +37,8 @@ pub(crate) fn rows(sizes: Sizes) -> Vec<Row> {
             ),
             UNIT,
         )
-        .ours(catch_up::<Ours>(events, 1, Manner::Sum))
-        .mire(catch_up::<Mire>(events, 1, Manner::Sum))
+        .ours(catch_up::<Ours>(events, 1, Manner::Sum, false))
+        .mire(catch_up::<Mire>(events, 1, Manner::Sum, false))
         .floor(pages::<i64>(PAGE, events))
         .target(Target::Figure(300_000.0))
         .target(Target::Ratio(Role::Floor, 0.5)),
@@ -58,9 +58,16 @@ pub(crate) fn rows(sizes: Sizes) -> Vec<Row> {
             "16 subscriptions catch up on 200 events each",
             Measure::Rate("handled/s"),
         )
-        .ours(catch_up::<Ours>(SHARED, 16, Manner::Plain))
-        .mire(catch_up::<Mire>(SHARED, 16, Manner::Plain))
+        .ours(catch_up::<Ours>(SHARED, 16, Manner::Plain, false))
+        .mire(catch_up::<Mire>(SHARED, 16, Manner::Plain, false))
         .target(Target::Ratio(Role::Mire, 5.0)),
+        Row::new(
+            "B11/used",
+            "the same with a store that has done so before, with other subscriptions",
+            Measure::Rate("handled/s"),
+        )
+        .ours(catch_up::<Ours>(SHARED, 16, Manner::Plain, true))
+        .mire(catch_up::<Mire>(SHARED, 16, Manner::Plain, true)),
     ]
 }
 
@@ -88,8 +95,9 @@ async fn log<S: Generated>(world: &World, events: usize) -> Result<String> {
     Ok(name)
 }
 
-/// So many subscriptions, all new, until each has been given everything.
-fn catch_up<S: Generated>(events: usize, subscriptions: usize, manner: Manner) -> Side {
+/// So many subscriptions, all new, until each has been given everything. The store is new as well, or has been `used` for the
+/// same before.
+fn catch_up<S: Generated>(events: usize, subscriptions: usize, manner: Manner, used: bool) -> Side {
     Side::new(move |world| async move {
         let database = log::<S>(&world, events).await?;
         let writes = manner != Manner::Plain;
@@ -99,23 +107,14 @@ fn catch_up<S: Generated>(events: usize, subscriptions: usize, manner: Manner) -
             client.batch_execute(&tables).await?;
         }
         let store = S::connect(&world, &database).await?;
-        let names: Vec<String> = (0..subscriptions)
-            .map(|_| format!("reader{}", world.fresh_number()))
-            .collect();
         let handled = events * subscriptions;
         let sum = i64::try_from(handled)?;
+        if used {
+            caught_up(&world, &store, subscriptions, manner, sum).await?;
+        }
+        let of = Arc::clone(&world);
         let work = async move {
-            let seen = Arc::new(Seen::nothing());
-            let started = Instant::now();
-            let running = store.project(names, manner, Arc::clone(&seen)).await?;
-            seen.reaches(sum, PATIENCE).await?;
-            let elapsed = started.elapsed();
-            S::stop(running).await?;
-            ensure!(
-                seen.sum() == sum,
-                "handlers were given {} of {sum}",
-                seen.sum()
-            );
+            let elapsed = caught_up(&of, &store, subscriptions, manner, sum).await?;
             Ok(Work::of(handled).within(elapsed))
         };
         Ok(Ready::new(work, async move {
@@ -130,4 +129,29 @@ fn catch_up<S: Generated>(events: usize, subscriptions: usize, manner: Manner) -
             Ok(())
         }))
     })
+}
+
+/// How long it takes until handlers that add up have come to this sum.
+async fn caught_up<S: Store>(
+    world: &World,
+    store: &S,
+    subscriptions: usize,
+    manner: Manner,
+    sum: i64,
+) -> Result<Duration> {
+    let names = (0..subscriptions)
+        .map(|_| format!("reader{}", world.fresh_number()))
+        .collect();
+    let seen = Arc::new(Seen::nothing());
+    let started = Instant::now();
+    let running = store.project(names, manner, Arc::clone(&seen)).await?;
+    seen.reaches(sum, PATIENCE).await?;
+    let elapsed = started.elapsed();
+    S::stop(running).await?;
+    ensure!(
+        seen.sum() == sum,
+        "handlers were given {} of {sum}",
+        seen.sum()
+    );
+    Ok(elapsed)
 }

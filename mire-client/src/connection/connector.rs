@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use deadpool::managed::Manager as _;
+use deadpool::managed::{Manager as _, Timeouts};
 use deadpool_postgres::{ClientWrapper, Object, Pool};
 use futures_util::TryStreamExt;
 use futures_util::future::join;
@@ -113,6 +113,26 @@ impl Connector {
             self.made_known(self.conn(PrivateConn(client))).await
         };
         self.in_time(made).await
+    }
+
+    /// The same, and one of the pool's if one is idle: it is connected, and knows its way about the catalogs. Such a one may have
+    /// been cut off in silence, so who connects again because of that asks for a [`private`](Self::private) one.
+    pub(crate) async fn withdrawn(&self) -> Result<Conn<PrivateConn>> {
+        if self.pool.status().available == 0 {
+            return self.private().await;
+        }
+        let at_once = Timeouts {
+            wait: Some(Duration::ZERO),
+            ..self.pool.timeouts()
+        };
+        match self.pool.timeout_get(&at_once).await {
+            Ok(idle) => {
+                let conn = self.conn(PrivateConn(Object::take(idle)));
+                self.in_time(self.made_known(conn)).await
+            }
+            // Somebody was faster.
+            Err(_) => self.private().await,
+        }
     }
 
     fn conn<C: Session>(&self, client: C) -> Conn<C> {

@@ -45,7 +45,7 @@ pub(crate) struct Subscribed {
     pub(crate) handler: Box<dyn Drive>,
     pub(crate) retry: RetryPolicy,
     pub(crate) on_failure: OnFailure,
-    /// How far there is something to fetch, as far as is known.
+    /// How far there is something to fetch, as far as is known; at first nothing is.
     pub(crate) news: watch::Sender<i64>,
     /// How far this very program has appended something that concerns it. Sooner than the news, but not sure: other appends
     /// may hold the feed back.

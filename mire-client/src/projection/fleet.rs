@@ -70,6 +70,7 @@ struct Wish<'r> {
 impl Fleet {
     pub(crate) fn new(
         context: Arc<Context>,
+        conn: Conn<PrivateConn>,
         subscribed: Vec<Arc<Subscribed>>,
         recheck: Duration,
         grace: Duration,
@@ -79,7 +80,7 @@ impl Fleet {
             subscribed,
             recheck,
             grace,
-            conn: None,
+            conn: Some(conn),
             held: HashMap::new(),
             workers: JoinSet::new(),
             looks: 0,

@@ -30,10 +30,10 @@ impl Listener for Appends {
 }
 
 /// Waits for news for ever.
-pub(crate) async fn announce(store: EventStore, subscribed: Vec<Arc<Subscribed>>, after: i64) {
+pub(crate) async fn announce(store: EventStore, subscribed: Vec<Arc<Subscribed>>) {
     let appends: Arc<dyn Listener> = Arc::new(Appends(subscribed.clone()));
     store.listeners.add(Arc::downgrade(&appends));
-    let latest = watch::Sender::new(after);
+    let latest = watch::Sender::new(0);
     tokio::select! {
         () = listen(&store, &subscribed, &latest) => {}
         () = trail(&subscribed, latest.subscribe()) => {}
@@ -97,7 +97,8 @@ async fn peek(
     after: i64,
     up_to: i64,
 ) -> Result<Option<HashSet<usize>>> {
-    if subscribed.len() < MANY {
+    // Nothing is known of before the first news.
+    if subscribed.len() < MANY || after == 0 {
         return Ok(None);
     }
     let page = store

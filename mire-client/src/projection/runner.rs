@@ -4,6 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
@@ -14,7 +15,7 @@ use super::handler::{AnyHandler, Drive};
 use super::news;
 use super::retry::{OnFailure, RetryPolicy};
 use super::subscription::Subscription;
-use crate::connection::{Talk, calls};
+use crate::connection::{Conn, PrivateConn, Talk, calls};
 use crate::error::{Doing, Error, ErrorKind, Result, from_driver};
 use crate::store::EventStore;
 
@@ -228,16 +229,16 @@ impl ProjectionRunnerBuilder {
             }));
         }
         let holder = format!("{}/{}", self.holder, Uuid::now_v7().simple());
-        let now = self.store.safe_position().await?;
+        let conn = self.store.connector.withdrawn().await?;
         let definitions = self.subscriptions.iter().map(|(definition, _)| definition);
-        create(&self.store, definitions.collect()).await?;
+        register(&conn, definitions.collect()).await?;
         let mut subscribed = Vec::new();
         for (definition, handler) in self.subscriptions {
             subscribed.push(Arc::new(Subscribed {
                 retry: definition.retry.unwrap_or(self.retry),
                 on_failure: definition.on_failure.unwrap_or(self.on_failure),
-                news: watch::Sender::new(now),
-                hint: watch::Sender::new(now),
+                news: watch::Sender::new(0),
+                hint: watch::Sender::new(0),
                 status: watch::Sender::new(Status::default()),
                 definition,
                 handler,
@@ -246,6 +247,7 @@ impl ProjectionRunnerBuilder {
         let context = Arc::new(Context::new(self.store.clone(), holder.clone(), self.ttl));
         let fleet = Fleet::new(
             context,
+            conn,
             subscribed.clone(),
             self.recheck.min(self.ttl / 4),
             self.grace.unwrap_or(self.ttl),
@@ -254,7 +256,7 @@ impl ProjectionRunnerBuilder {
         let task = tokio::spawn(async move {
             tokio::select! {
                 outcome = fleet.run(stopping) => outcome,
-                () = news::announce(self.store, subscribed, now) => Ok(()),
+                () = news::announce(self.store, subscribed) => Ok(()),
             }
         });
         Ok(ProjectionRunner {
@@ -286,26 +288,43 @@ impl ProjectionRunnerBuilder {
     }
 }
 
-/// Registers subscriptions: all or none, with one commit.
-async fn create(store: &EventStore, mut definitions: Vec<&Subscription>) -> Result<()> {
+/// Registers subscriptions: all or none, with one commit. After an error the connection is good for nothing but to be closed.
+async fn register(conn: &Conn<PrivateConn>, mut definitions: Vec<&Subscription>) -> Result<()> {
+    /// So many are asked for before the first answer is here.
+    const TOGETHER: usize = 16;
     // Every process in this order, so that none waits for another that waits for it.
     definitions.sort_unstable_by_key(|definition| &definition.name);
-    let tx = store.begin().await?;
+    let doing = Doing::Reading("subscriptions");
+    conn.batch("BEGIN")
+        .await
+        .map_err(|e| from_driver(e, doing))?;
+    let together = if conn.prepared() { TOGETHER } else { 1 };
+    let mut registering = Vec::with_capacity(definitions.len());
     for definition in definitions {
-        let (start, partitions) = definition.to_sql()?;
-        tx.conn()
-            .rows(
-                &calls::CREATE_SUBSCRIPTION,
-                &[
-                    &definition.name,
-                    &definition.categories,
-                    &definition.types,
-                    &start,
-                    &partitions,
-                ],
-            )
-            .await
-            .map_err(|e| from_driver(e, Doing::InTransaction(&definition.name)))?;
+        registering.push(register_one(conn, definition).boxed());
     }
-    tx.commit().await
+    stream::iter(registering)
+        .buffered(together)
+        .try_for_each(async |()| Ok(()))
+        .await?;
+    conn.batch("COMMIT")
+        .await
+        .map_err(|e| from_driver(e, doing))
+}
+
+async fn register_one(conn: &Conn<PrivateConn>, definition: &Subscription) -> Result<()> {
+    let (start, partitions) = definition.to_sql()?;
+    let Subscription {
+        name,
+        categories,
+        types,
+        ..
+    } = definition;
+    conn.rows(
+        &calls::CREATE_SUBSCRIPTION,
+        &[name, categories, types, &start, &partitions],
+    )
+    .await
+    .map_err(|e| from_driver(e, Doing::InTransaction(name)))?;
+    Ok(())
 }
