@@ -7,6 +7,7 @@ CREATE FUNCTION mire.outbox_claim(holder text, kinds text[], max_count integer, 
 RETURNS SETOF mire.outbox_message
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 SET search_path = pg_catalog, mire, pg_temp
+SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
   moment timestamptz;

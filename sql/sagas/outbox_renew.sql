@@ -5,6 +5,7 @@ CREATE FUNCTION mire.outbox_renew(message_nos bigint[], fences bigint[], ttl int
 RETURNS SETOF mire.renewed_item
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 SET search_path = pg_catalog, mire, pg_temp
+SET plan_cache_mode = force_generic_plan
 AS $$
 BEGIN
   IF message_nos IS NULL OR fences IS NULL THEN

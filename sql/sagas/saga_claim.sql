@@ -7,6 +7,7 @@ CREATE FUNCTION mire.saga_claim(holder text, sagas text[], topology_versions int
 RETURNS SETOF mire.claimed_saga
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 SET search_path = pg_catalog, mire, pg_temp
+SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
   moment timestamptz;

@@ -6,6 +6,7 @@ CREATE FUNCTION mire.saga_renew(sagas text[], instances text[], fences bigint[],
 RETURNS SETOF mire.renewed_item
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 SET search_path = pg_catalog, mire, pg_temp
+SET plan_cache_mode = force_generic_plan
 AS $$
 BEGIN
   IF sagas IS NULL OR instances IS NULL OR fences IS NULL THEN

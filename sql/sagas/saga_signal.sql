@@ -4,6 +4,7 @@ CREATE FUNCTION mire.saga_signal(items jsonb[])
 RETURNS SETOF mire.saga_result
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 SET search_path = pg_catalog, mire, pg_temp
+SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
   item jsonb;

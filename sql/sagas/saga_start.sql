@@ -6,6 +6,7 @@ CREATE FUNCTION mire.saga_start(items jsonb[], holder text DEFAULT NULL, ttl int
 RETURNS SETOF mire.saga_result
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 SET search_path = pg_catalog, mire, pg_temp
+SET plan_cache_mode = force_generic_plan
 AS $$
 BEGIN
   PERFORM mire_internal.check_items(items);

@@ -6,6 +6,7 @@ CREATE FUNCTION mire.assert_subscription(name text, partition integer, fence big
 RETURNS void
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 SET search_path = pg_catalog, mire, pg_temp
+SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
   subscription mire.subscriptions := mire_internal.find_subscription(name, partition, fence);

@@ -8,6 +8,7 @@ CREATE FUNCTION mire.fetch_parked(name text, partition integer, fence bigint, ma
 RETURNS SETOF mire.parked_event
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 SET search_path = pg_catalog, mire, pg_temp
+SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
   subscription mire.subscriptions;
@@ -54,6 +55,7 @@ CREATE FUNCTION mire.checkpoint_parked(name text, partition integer, fence bigin
 RETURNS void
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 SET search_path = pg_catalog, mire, pg_temp
+SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
   subscription mire.subscriptions;

@@ -7,6 +7,7 @@ CREATE FUNCTION mire.report_failure(
 RETURNS void
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 SET search_path = pg_catalog, mire, pg_temp
+SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
   subscription mire.subscriptions;
@@ -106,6 +107,7 @@ CREATE FUNCTION mire.retry_parked(name text, stream text)
 RETURNS void
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 SET search_path = pg_catalog, mire, pg_temp
+SET plan_cache_mode = force_generic_plan
 AS $$
 BEGIN
   PERFORM mire_internal.decide_parked(name, stream, false);
@@ -118,6 +120,7 @@ CREATE FUNCTION mire.skip_parked(name text, stream text)
 RETURNS void
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 SET search_path = pg_catalog, mire, pg_temp
+SET plan_cache_mode = force_generic_plan
 AS $$
 BEGIN
   PERFORM mire_internal.decide_parked(name, stream, true);

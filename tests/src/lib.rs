@@ -1,4 +1,4 @@
-//! What the tests of pg_mire share. The tests themselves are in `tests/tests`, one promise a file.
+//! What the tests of pg_mire share. The tests themselves are in `tests/tests/promises`, one topic a file.
 
 #![allow(clippy::unwrap_used)] // what fails here fails the test
 

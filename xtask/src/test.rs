@@ -29,7 +29,7 @@ pub(crate) fn run(target: &Target, options: &Options) -> Result<bool> {
     if options.no_lint {
         report.step("checkers", tools::setup);
     } else {
-        lint::steps(&mut report, &versions);
+        lint::steps(&mut report);
     }
     for version in versions {
         let target = Target {
@@ -105,6 +105,10 @@ fn nextest(options: &Options) -> Command {
     ]);
     if options.long {
         nextest.args(["--profile", "long"]).env("MIRE_LONG", "1");
+    } else if let Ok(cores) = std::thread::available_parallelism() {
+        // Most tests wait for something most of the time.
+        let threads = cores.get() * 3 / 2;
+        nextest.arg("--test-threads").arg(threads.to_string());
     }
     nextest.args(&options.filter);
     nextest

@@ -71,7 +71,7 @@ async fn chaos_every_booking_comes_to_its_end_and_the_ledger_agrees() {
     for seed in seeds {
         let wrong = book(Plan {
             seed,
-            trouble: Duration::from_secs(if long { 300 } else { 20 }),
+            trouble: Duration::from_secs(if long { 300 } else { 14 }),
             trips: if long { 600 } else { 60 },
             manners: Manners {
                 much_later: (0.1, PAY_WITHIN + Duration::from_secs(2)),
