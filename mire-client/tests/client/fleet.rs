@@ -75,6 +75,29 @@ async fn partitions_spread_evenly_as_replicas_come_and_go() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_runner_begins_on_the_pools_idle_connection_and_leaves_the_pool_its_room() {
+    let f = fixture().await;
+    with_balances(&f).await;
+    let url = &f.database.url;
+    let store = EventStore::builder().url(url).pool_size(1);
+    let store = store.build().unwrap();
+    let backend = async |store: &EventStore| {
+        let session = store.pool().get().await.unwrap();
+        let row = session.query_one("SELECT pg_backend_pid()", &[]).await;
+        row.unwrap().get::<_, i32>(0)
+    };
+    let idle = backend(&store).await;
+    let runner = run(&store, balances(), Balances::default()).await;
+    spread(&f, &[1]).await;
+    assert_ne!(backend(&store).await, idle, "the pool still has it");
+    let alive = format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {idle}");
+    assert_eq!(f.number(&alive).await, 1, "it was closed");
+    account_of(&store, "a", 3).await;
+    caught_up(&f.store, "balances").await;
+    runner.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn more_replicas_than_partitions_leave_some_in_reserve() {
     let f = fixture().await;
     with_balances(&f).await;
