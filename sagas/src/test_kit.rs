@@ -276,7 +276,7 @@ impl<S: Saga> Testing<S> {
             topology: &self.topology,
             state: &self.state,
             trigger: self.trigger.as_ref(),
-            outputs: &self.outputs,
+            outputs: self.outputs.iter().map(Option::as_ref).collect(),
             cause,
             step,
         }

@@ -143,7 +143,7 @@ fn appends(database: &'static str, _: usize) -> Side {
 }
 
 fn loads(database: &'static str, events: usize) -> Side {
-    const LOADS: usize = 500;
+    const LOADS: usize = 5_000;
     /// Coprime to the number of streams: consecutive loads are far apart, and the same ones in every round.
     const STRIDE: usize = 7_919_993;
     Side::new(move |world| async move {

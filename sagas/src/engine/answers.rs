@@ -198,8 +198,10 @@ impl Run<'_> {
 
     /// Ends an active part whose answers are complete, that was refused, left out by an operator, or has run out of time.
     pub(super) fn settle(&mut self, part: Part) -> Result<(), Fault> {
-        let name = self.name(part.step);
-        let Some(progress) = self.instance.progress(&name, part.undo) else {
+        let progress = self
+            .instance
+            .progress(&self.step(part.step).name, part.undo);
+        let Some(progress) = progress else {
             return Ok(());
         };
         if part.undo && progress.is_given_up() && progress.late.is_some() && self.succeeded(part)? {
@@ -210,7 +212,7 @@ impl Run<'_> {
         if progress.skip && (progress.is_active() || part.undo && progress.is_given_up()) {
             self.close(part, false);
             self.record(Fact::Skipped {
-                step: name,
+                step: self.name(part.step),
                 undo: part.undo,
                 why: "an operator left it out".to_owned(),
             });
@@ -219,7 +221,7 @@ impl Run<'_> {
         if !progress.is_active() {
             return Ok(());
         }
-        let Some(activation) = progress.activation.clone() else {
+        let Some(activation) = &progress.activation else {
             return Ok(());
         };
 
@@ -261,7 +263,7 @@ impl Run<'_> {
         {
             self.close(part, false);
             self.record(Fact::TimedOut {
-                step: name,
+                step: self.name(part.step),
                 undo: part.undo,
             });
         }

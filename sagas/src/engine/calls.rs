@@ -11,22 +11,13 @@ use crate::panics::guarded;
 use crate::topology::{Context, Decision, Fault, Request};
 
 impl Run<'_> {
-    /// What each step came to, for extractors.
-    pub(super) fn outputs(&self) -> Vec<Option<Value>> {
-        let of = |name: &str| {
-            let progress = self.instance.steps.get(name)?;
-            (progress.status == StepStatus::Completed)
-                .then(|| progress.output.clone())
-                .flatten()
-        };
-        let steps = &self.topology.steps;
-        steps.iter().map(|step| of(&step.name)).collect()
-    }
-
     pub(super) fn gates_are_open(&self, part: Part) -> Result<Result<(), String>, Fault> {
-        let outputs = self.outputs();
-        let context = self.context(part, &outputs, None);
-        for gate in &self.step(part.step).gates {
+        let gates = &self.step(part.step).gates;
+        if gates.is_empty() {
+            return Ok(Ok(()));
+        }
+        let context = self.context(part, None, None);
+        for gate in gates {
             let open = guarded(|| (gate.open)(&context))
                 .map_err(|fault| self.blame(part, "gate", &fault))?;
             if !open {
@@ -36,17 +27,17 @@ impl Run<'_> {
         Ok(Ok(()))
     }
 
-    /// Lets a step or an undo decide and records what it decided.
+    /// Lets a step or an undo decide and records what it decided. `achieved`: the step's output, if it has not completed.
     pub(super) fn decide(
         &mut self,
         part: Part,
-        outputs: &[Option<Value>],
+        achieved: Option<&Value>,
         cause: Option<&Cause>,
     ) -> Result<(), Fault> {
         let Some(action) = self.action(part) else {
             return Ok(());
         };
-        let context = self.context(part, outputs, cause);
+        let context = self.context(part, achieved, cause);
         let decision = guarded(|| (action.decide)(&context))
             .map_err(|fault| self.blame(part, "decide", &fault))?;
         let (requests, timeout) = match decision {
@@ -108,14 +99,22 @@ impl Run<'_> {
     fn context<'c>(
         &'c self,
         part: Part,
-        outputs: &'c [Option<Value>],
+        achieved: Option<&'c Value>,
         cause: Option<&'c Cause>,
     ) -> Context<'c> {
+        let steps = self.topology.steps.iter().enumerate();
+        let outputs = steps.map(|(number, step)| {
+            let progress = self.instance.steps.get(&step.name);
+            let completed = progress.filter(|progress| progress.status == StepStatus::Completed);
+            completed
+                .and_then(|progress| progress.output.as_ref())
+                .or(achieved.filter(|_| number == part.step))
+        });
         Context {
+            outputs: outputs.collect(),
             topology: self.topology,
             state: &self.instance.state,
             trigger: self.instance.trigger.as_deref(),
-            outputs,
             cause,
             step: part.step,
         }

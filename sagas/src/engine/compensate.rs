@@ -151,11 +151,8 @@ impl Run<'_> {
     }
 
     fn undo(&mut self, step: StepNo, cause: Option<&Cause>) -> Result<(), Fault> {
-        let mut outputs = self.outputs();
-        if outputs[step].is_none() {
-            outputs[step] = self.achieved(step)?;
-        }
-        self.decide(Part { step, undo: true }, &outputs, cause)
+        let achieved = self.achieved(step)?;
+        self.decide(Part { step, undo: true }, achieved.as_ref(), cause)
     }
 
     /// What a step that has been given up is known to have done all the same.

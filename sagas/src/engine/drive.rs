@@ -62,7 +62,7 @@ pub(crate) fn drive(
     Ok(drive)
 }
 
-impl Run<'_> {
+impl<'a> Run<'a> {
     fn all(&mut self, inputs: &[Input]) -> Result<(), Fault> {
         let mut fault = None;
         for input in inputs {
@@ -111,7 +111,8 @@ impl Run<'_> {
         self.facts.push(fact);
     }
 
-    pub(super) fn step(&self, step: StepNo) -> &Step {
+    /// As the topology has it: what it says can be used while the instance changes.
+    pub(super) fn step(&self, step: StepNo) -> &'a Step {
         &self.topology.steps[step]
     }
 
@@ -119,7 +120,7 @@ impl Run<'_> {
         self.step(step).name.clone()
     }
 
-    pub(super) fn action(&self, part: Part) -> Option<&Action> {
+    pub(super) fn action(&self, part: Part) -> Option<&'a Action> {
         let step = self.step(part.step);
         if part.undo {
             step.undo.as_ref().map(|undo| &undo.action)
@@ -157,15 +158,15 @@ impl Run<'_> {
             return;
         }
         let causes = (0..self.topology.steps.len()).filter_map(|step| {
-            let (name, status) = (self.name(step), self.forward(step));
-            match status {
+            let name = || self.name(step);
+            match self.forward(step) {
                 StepStatus::Failed => Some(Cause::StepFailed {
-                    error: self.error_of(&name),
-                    step: name,
+                    error: self.error_of(&self.step(step).name),
+                    step: name(),
                 }),
-                StepStatus::TimedOut => Some(Cause::TimedOut { step: name }),
+                StepStatus::TimedOut => Some(Cause::TimedOut { step: name() }),
                 StepStatus::Completed if self.step(step).terminal == Some(Terminal::Failure) => {
-                    Some(Cause::TerminalFailure { step: name })
+                    Some(Cause::TerminalFailure { step: name() })
                 }
                 _ => None,
             }

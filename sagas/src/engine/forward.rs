@@ -25,10 +25,7 @@ impl Run<'_> {
                         undo: false,
                         why,
                     }),
-                    Turn::Now => {
-                        let outputs = self.outputs();
-                        self.decide(part, &outputs, None)?;
-                    }
+                    Turn::Now => self.decide(part, None, None)?,
                 }
             }
         }

@@ -14,7 +14,7 @@ pub(crate) struct Context<'a> {
     pub(crate) state: &'a Value,
     pub(crate) trigger: Option<&'a Value>,
     /// By step; None unless the step completed (or, for an undo, has some good answers).
-    pub(crate) outputs: &'a [Option<Value>],
+    pub(crate) outputs: Vec<Option<&'a Value>>,
     /// Why the instance turned back; in an undo only.
     pub(crate) cause: Option<&'a Cause>,
     /// Whose decide or undo this is.
@@ -27,7 +27,7 @@ impl Context<'_> {
     pub(crate) fn output(&self, wanted: TypeId) -> Option<&Value> {
         let of = |step: StepNo| {
             (self.topology.steps[step].output_type == wanted)
-                .then(|| self.outputs[step].as_ref())
+                .then_some(self.outputs[step])
                 .flatten()
         };
         of(self.step).or_else(|| self.before().into_iter().rev().find_map(of))
