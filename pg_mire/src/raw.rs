@@ -27,6 +27,7 @@ unguarded! {
     fn get_namespace_oid(name: *const c_char, missing_ok: bool) -> Oid;
     fn table_open(relation: Oid, mode: LOCKMODE) -> Relation;
     fn table_close(relation: Relation, mode: LOCKMODE);
+    fn CacheInvalidateRelcache(relation: Relation);
     fn SPI_gettypeid(descriptor: TupleDesc, column: c_int) -> Oid;
     fn index_open(index: Oid, mode: LOCKMODE) -> Relation;
     fn index_close(index: Relation, mode: LOCKMODE);

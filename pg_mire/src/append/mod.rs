@@ -9,6 +9,7 @@
 //! | [`heads`] | streams' rows: found, locked, updated, made |
 //! | [`log`] | events' rows: positions drawn, inserted |
 //! | [`room`] | which page an event goes to |
+//! | [`outgrown`] | plans that were made while a table was small |
 //! | [`target`] | a table of ours with all its indexes, to insert into |
 //!
 //! Locks are taken in one order: streams' rows, then the in-flight lock, then positions.
@@ -20,6 +21,7 @@ mod decide;
 mod entry;
 pub(crate) mod heads;
 pub(crate) mod log;
+mod outgrown;
 pub(crate) mod raise;
 mod room;
 pub(crate) mod target;

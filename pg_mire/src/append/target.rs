@@ -4,7 +4,7 @@
 
 use pgrx::pg_sys::{self, BlockNumber, Datum, LockTupleMode, Relation, TupleTableSlot};
 
-use super::raise;
+use super::{outgrown, raise};
 use crate::index::clear;
 use crate::{catalog, raw};
 
@@ -59,6 +59,8 @@ pub(crate) struct Target {
     /// Emptied after each piece of work.
     row_memory: pg_sys::MemoryContext,
     pub(super) slot: *mut TupleTableSlot,
+    /// The last of those that were written to.
+    page: BlockNumber,
 }
 
 impl Target {
@@ -77,6 +79,7 @@ impl Target {
                 estate,
                 row_memory: (*raw::MakePerTupleExprContext(estate)).ecxt_per_tuple_memory,
                 slot: slot_to_fill(relation),
+                page: 0,
             }
         }
     }
@@ -86,6 +89,7 @@ impl Target {
     pub(crate) unsafe fn close(&mut self) {
         // SAFETY: closes what `of` opened; not used afterwards.
         unsafe {
+            outgrown::look(self.relation, self.page);
             raw::ExecDropSingleTupleTableSlot(self.slot);
             raw::ExecCloseIndices(&raw mut self.info);
             raw::FreeExecutorState(self.estate);
@@ -244,6 +248,7 @@ impl Target {
         // SAFETY: all arguments live through the call. Deferred constraints have triggers, which `open` refuses, so the
         // result, which lists what to recheck, is of no use.
         unsafe {
+            self.page = self.page.max(page(slot));
             let arbiters = arbiter.map_or(std::ptr::null_mut(), |index| {
                 raw::lappend_oid(std::ptr::null_mut(), index)
             });

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use mire_cluster::{Cluster, shared};
 use mire_tests::plans::Explained;
-use mire_tests::saga::{answer, change, commit, deliver, start_held, started, words};
+use mire_tests::saga::{
+    answer, change, commit, deliver, message, start, start_held, started, words,
+};
 use mire_tests::session::{connect, value, wait_until};
 use postgres::Client;
 use serde_json::{Value, json};
@@ -289,4 +291,50 @@ fn a_call_for_many_is_not_dearer_an_instance_than_one_for_few() {
     for (few, many) in few.iter().zip(&many) {
         assert!(*many < *few * 64, "{few:?}, {many:?}");
     }
+}
+
+/// A session keeps the plans that it has made while each table had a page; then requests pile up.
+#[test]
+fn plans_made_for_tables_of_a_page_end_when_these_grow() {
+    const CALLS: [&str; 6] = [
+        "SELECT count(*) FROM mire.saga_claim('w', '{t}', '{1}', 5, '1 min')",
+        "SELECT count(*) FROM mire.outbox_claim('w', '{kind}', 5, '1 min')",
+        "SELECT mire.outbox_ack(ARRAY['{\"message_no\": 1, \"fence\": 1, \"outcome\": \"sent\", \"response\": {}}']::jsonb[])",
+        "SELECT mire.outbox_renew('{1}', '{1}', '1 min')",
+        "SELECT mire.saga_renew('{t}', '{0}', '{1}', '1 min')",
+        "SELECT count(*) FROM mire.saga_load('t', '0')",
+    ];
+    let cluster = Cluster::builder()
+        .setting("autovacuum", "off")
+        .start()
+        .unwrap();
+    let url = cluster.url("mire");
+    let mut client = connect(&url);
+    let asks = |n: usize| {
+        let key = format!("key {n}");
+        started(
+            &n.to_string(),
+            &json!({"steps": ["a"], "due_in_ms": 0, "outbox": [message(&key, "kind")]}),
+        )
+    };
+    start(&mut client, &[asks(0)]);
+    client.batch_execute("VACUUM ANALYZE").unwrap();
+    let mut session = Explained::connect(&url);
+    let mut sequential = || -> Vec<String> {
+        let statements = CALLS.iter().flat_map(|call| session.statements(call));
+        statements
+            .filter(|statement| statement.scans().iter().any(|scan| scan.starts_with("Seq")))
+            .map(|statement| statement.query)
+            .collect()
+    };
+    assert!(
+        !sequential().is_empty(),
+        "a table of a page is read from end to end"
+    );
+    for burst in 0..4 {
+        let items: Vec<Value> = (1..=1_000).map(|n| asks(burst * 1_000 + n)).collect();
+        start(&mut client, &items);
+    }
+    let still = sequential();
+    assert!(still.is_empty(), "{}: {still:#?}", still.len());
 }
