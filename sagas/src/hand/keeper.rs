@@ -97,6 +97,11 @@ impl Keeper {
         entry.inspect(|entry| entry.poked.notify_one()).is_some()
     }
 
+    /// Whether somebody in this process has an instance in hand.
+    pub(crate) fn has(&self, saga: &str, instance: &str) -> bool {
+        self.0.state().held.contains_key(&stream_of(saga, instance))
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.0.state().held.len()
     }

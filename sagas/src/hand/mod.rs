@@ -1,7 +1,9 @@
 //! Having instances in hand: whoever holds the lease on one drives it, commits what follows, runs its effects, and so on
 //! until nothing more can be done now. Runners and workers do the same here; they differ in how they come by an instance.
 
+mod cache;
 mod commit;
+mod driver;
 mod effects;
 mod fault;
 mod keeper;
@@ -15,6 +17,7 @@ use futures_util::FutureExt;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
+pub(crate) use driver::{Driver, Drivers};
 pub(crate) use fault::Trouble;
 pub(crate) use keeper::Held;
 pub(crate) use known::{Clock, Known};

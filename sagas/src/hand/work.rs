@@ -2,10 +2,10 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
+use tokio::sync::watch;
 
 use super::commit::Committed;
 use super::effects::{Done, Running, Whose};
@@ -80,7 +80,11 @@ impl Hand {
     /// Works until nothing more can be done now. `committed` hears when the first inputs are.
     ///
     /// There is one of these futures for each instance in hand: what it rarely comes to is boxed, here and below.
-    pub(crate) async fn work(mut self, mut inputs: Vec<Input>, committed: &AtomicBool) -> End {
+    pub(crate) async fn work(
+        mut self,
+        mut inputs: Vec<Input>,
+        committed: &watch::Sender<bool>,
+    ) -> End {
         loop {
             if self.held.is_none() && self.known.has_heard(&inputs) {
                 return End::Duplicate(Box::new(self.known));
@@ -97,11 +101,11 @@ impl Hand {
             } else {
                 match self.commit(&mut drive, keep).await {
                     Committed::Yes => {
-                        committed.store(true, Ordering::Release);
+                        committed.send_replace(true);
                         inputs.clear();
                     }
                     Committed::Before => {
-                        committed.store(true, Ordering::Release);
+                        committed.send_replace(true);
                         return self.let_go(End::Leased, Vec::new()).await;
                     }
                     Committed::Anew => continue,

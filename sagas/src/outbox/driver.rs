@@ -12,10 +12,12 @@ use tracing::{Instrument, debug_span};
 use super::inside::Inside;
 use super::keeper::{InHand, Taken};
 use super::{AnyPublisher, OutboxMessage, PublishError, Published};
+use crate::answer::Answer;
 use crate::effect::brief;
+use crate::engine::Input;
 use crate::error::Result;
 use crate::gather::{Gather, pause};
-use crate::hand::{Desk, Stop};
+use crate::hand::{Desk, Drivers, Stop};
 use crate::measure;
 use crate::panics::panic_text;
 use crate::storage::{AckItem, ClaimedMessage, encode, millis};
@@ -48,6 +50,9 @@ impl Patience {
 /// The outbox's side of a worker.
 pub(crate) struct Outbox {
     desk: Arc<Desk>,
+    drivers: Arc<Drivers>,
+    /// For instances in hand.
+    hands: Arc<Semaphore>,
     publisher: Option<Arc<dyn AnyPublisher>>,
     inside: Inside,
     patience: Patience,
@@ -61,6 +66,8 @@ pub(crate) struct Outbox {
 impl Outbox {
     pub(crate) fn new(
         desk: Arc<Desk>,
+        drivers: Arc<Drivers>,
+        hands: Arc<Semaphore>,
         publisher: Option<Arc<dyn AnyPublisher>>,
         inside: Inside,
         patience: Patience,
@@ -76,6 +83,8 @@ impl Outbox {
         };
         Self {
             desk,
+            drivers,
+            hands,
             publisher,
             inside,
             patience,
@@ -220,7 +229,12 @@ impl Outbox {
     /// False when it has to be tried again.
     async fn publish(&self, message: &ClaimedMessage) -> bool {
         let error = match self.hand_over(message).await {
-            Ok(Published { answer }) => {
+            Ok(Published { mut answer }) => {
+                if let Some(said) = &answer
+                    && self.drive_on(message, said).await
+                {
+                    answer = None;
+                }
                 let response = answer
                     .as_ref()
                     .map(|answer| answer.item(answer.id.as_deref().unwrap_or(&message.key)));
@@ -254,6 +268,38 @@ impl Outbox {
         }
         self.acknowledge(message, &failed).await;
         wait.is_none()
+    }
+
+    /// Commits an answer together with all that follows from it, when nobody has the instance in hand. False: it is to be
+    /// recorded alone, and whoever claims the instance goes on from there.
+    async fn drive_on(&self, message: &ClaimedMessage, answer: &Answer) -> bool {
+        let (saga, instance) = (&message.saga, &message.instance);
+        if self.desk.stop() != Stop::Not || self.desk.keeper.has(saga, instance) {
+            return false;
+        }
+        let Ok(permit) = self.hands.clone().try_acquire_owned() else {
+            return false;
+        };
+        let input = Input::Answer {
+            step: message.step.clone(),
+            undo: message.undo,
+            activation: Some(message.activation),
+            request: message.request,
+            answer: answer.answer.clone(),
+            id: Some(answer.id.clone().unwrap_or_else(|| message.key.clone())),
+        };
+        let mine = self.drivers.iter().filter(|(key, _)| key.0 == *saga);
+        for (_, driver) in mine {
+            match driver.known(instance).await {
+                Ok(None) => {}
+                Ok(Some(known)) => {
+                    let mut work = driver.begin(driver.hand(known), vec![input], Some(permit));
+                    return work.committed.wait_for(|yes| *yes).await.is_ok();
+                }
+                Err(_) => return false,
+            }
+        }
+        false
     }
 
     async fn hand_over(&self, message: &ClaimedMessage) -> Result<Published, PublishError> {

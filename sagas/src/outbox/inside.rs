@@ -1,6 +1,5 @@
 //! [`Inside`]: messages that the engine sends to itself: children to start, and their ends to tell to who waits for them.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -8,16 +7,16 @@ use serde_json::Value;
 
 use super::{PublishError, Published};
 use crate::effect::brief;
+use crate::hand::Drivers;
 use crate::history::{Fact, Parent};
 use crate::saga::EncodedStart;
 use crate::starting::{Beginning, Next, Planned, undecided};
 use crate::storage::{AnswerItem, ClaimedMessage, DeliverItem, Storage, encode};
-use crate::topology::Topology;
 
 /// Handles messages that never leave the database.
 pub(crate) struct Inside {
     storage: Storage,
-    topologies: HashMap<(String, i32), Arc<Topology>>,
+    drivers: Arc<Drivers>,
     holder: String,
     ttl: std::time::Duration,
 }
@@ -45,11 +44,11 @@ impl Inside {
         storage: Storage,
         holder: String,
         ttl: std::time::Duration,
-        topologies: HashMap<(String, i32), Arc<Topology>>,
+        drivers: Arc<Drivers>,
     ) -> Self {
         Self {
             storage,
-            topologies,
+            drivers,
             holder,
             ttl,
         }
@@ -87,9 +86,9 @@ impl Inside {
             parent: Some(parent.clone()),
         };
         let key = (saga, topology_version);
-        let item = match self.topologies.get(&key) {
-            Some(topology) => {
-                Planned::new(topology, beginning, Next::Anybody).map(|planned| planned.item)
+        let item = match self.drivers.get(&key) {
+            Some(driver) => {
+                Planned::new(&driver.topology, beginning, Next::Anybody).map(|planned| planned.item)
             }
             // Whoever drives the child need not be who drives its parent.
             None => undecided(&key.0, key.1, beginning),

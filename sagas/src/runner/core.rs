@@ -1,22 +1,20 @@
 //! [`Core`]: what a runner does, without the types of its saga.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 use mire_client::{EventStore, Json, Transaction};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
 use super::Delivery;
-use super::cache::Cache;
 use super::endings::Endings;
 use crate::answer::Answer;
 use crate::engine::Input;
 use crate::error::{Error, Result};
 use crate::gather::Gather;
-use crate::hand::{Choices, Desk, EFFECT_TIMEOUT, End, Hand, Known, Quarantine, Stop};
+use crate::hand::{Choices, Desk, Driver, EFFECT_TIMEOUT, End, Hand, Quarantine, Stop};
 use crate::history::Instance;
 use crate::starting::{Beginning, Next, Planned};
 use crate::storage::{Claimed, DeliverItem, ItemResult, Storage, encode, fresh_id};
@@ -24,8 +22,6 @@ use crate::topology::Topology;
 
 /// How long an instance outlives a runner that died with it in hand.
 const TTL: Duration = Duration::from_secs(10);
-/// So many instances are remembered.
-const REMEMBERED: usize = 4096;
 /// So many effects run at the same time.
 const EFFECTS: usize = 256;
 
@@ -34,8 +30,7 @@ pub(crate) struct Core {
     pub(crate) topology: Arc<Topology>,
     pub(crate) storage: Storage,
     pub(crate) endings: Endings,
-    desk: Arc<Desk>,
-    cache: Arc<Cache>,
+    driver: Arc<Driver>,
     starts: Gather,
     signals: Gather,
     /// Keeps the desk's switch alive.
@@ -85,10 +80,12 @@ impl Core {
         };
         Self {
             endings: Endings::new(store, topology.name),
+            driver: Arc::new(Driver::new(
+                Arc::new(Desk::new(storage.clone(), choices)),
+                topology.clone(),
+            )),
             topology,
-            desk: Arc::new(Desk::new(storage.clone(), choices)),
             storage,
-            cache: Arc::new(Cache::new(REMEMBERED)),
             starts,
             signals,
             _stop: switch,
@@ -112,14 +109,15 @@ impl Core {
         known.instance.version = result.version.unwrap_or(1);
         let Some(fence) = result.fence else {
             if !planned.status.is_ended() {
-                self.cache.put(known);
+                self.driver.cache.put(known);
             }
             return Ok(true);
         };
         let Instance { saga, instance, .. } = &known.instance;
-        let held = self.desk.keeper.hold(saga, instance, fence, asked_at);
+        let desk = &self.driver.desk;
+        let held = desk.keeper.hold(saga, instance, fence, asked_at);
         let hand = Hand::new(
-            &self.desk,
+            desk,
             &self.topology,
             known,
             Some(held),
@@ -144,21 +142,11 @@ impl Core {
         start_in(&self.storage, &self.topology, tx, beginning).await
     }
 
-    /// Works in a task of its own, so that a caller who goes away leaves nothing half-done.
+    /// Until it is laid down. The second: whether the inputs were committed.
     async fn work(&self, hand: Hand, inputs: Vec<Input>) -> Result<(End, bool)> {
-        let (tell, told) = oneshot::channel();
-        let cache = self.cache.clone();
-        self.desk.spawn(async move {
-            let committed = AtomicBool::new(false);
-            let mut end = hand.work(inputs, &committed).await;
-            if let End::Rest(known, _) = &mut end
-                && let Some(known) = known.take()
-            {
-                cache.put(*known);
-            }
-            let _ = tell.send((end, committed.load(Ordering::Acquire)));
-        });
-        told.await.map_err(|_| Error::Closed)
+        let work = self.driver.begin(hand, inputs, None);
+        let end = work.end.await.map_err(|_| Error::Closed)?;
+        Ok((end, *work.committed.borrow()))
     }
 
     /// An answer together with all that follows from it; or, when somebody else has the instance in hand, the answer alone.
@@ -179,7 +167,7 @@ impl Core {
                 step: step.to_owned(),
             });
         }
-        let Some(known) = self.known(instance).await? else {
+        let Some(known) = self.driver.known(instance).await? else {
             return self.record(instance, step, &answer).await;
         };
         let input = Input::Answer {
@@ -190,9 +178,9 @@ impl Core {
             answer: answer.answer.clone(),
             id: answer.id.clone(),
         };
-        match self.work(self.hand(known), vec![input]).await? {
+        match self.work(self.driver.hand(known), vec![input]).await? {
             (End::Duplicate(known), _) => {
-                self.cache.put(*known);
+                self.driver.cache.put(*known);
                 Ok(Delivery::Duplicate)
             }
             (End::Rest(..), _) | (_, true) => Ok(Delivery::Driven),
@@ -203,11 +191,11 @@ impl Core {
 
     /// Does what can be done now about an instance, unless somebody else has it in hand.
     pub(crate) async fn advance(&self, instance: &str) -> Result<()> {
-        self.cache.take(instance);
-        let Some(known) = self.known(instance).await? else {
+        self.driver.cache.take(instance);
+        let Some(known) = self.driver.known(instance).await? else {
             return Ok(());
         };
-        match self.work(self.hand(known), Vec::new()).await? {
+        match self.work(self.driver.hand(known), Vec::new()).await? {
             (End::Failed(error), _) => Err(error),
             (End::Fault(fault), _) => Err(Error::Unreadable {
                 saga: self.topology.name.to_owned(),
@@ -218,30 +206,9 @@ impl Core {
         }
     }
 
-    fn hand(&self, known: Known) -> Hand {
-        Hand::new(&self.desk, &self.topology, known, None, "running", 0)
-    }
-
-    /// From memory, or else from the database. None: this program is not the one to drive it.
-    async fn known(&self, instance: &str) -> Result<Option<Known>> {
-        if let Some(known) = self.cache.take(instance) {
-            return Ok(Some(known));
-        }
-        let loaded = self.load(instance).await?;
-        let mine = loaded.topology_version == self.topology.version;
-        Ok(Known::of(&loaded).ok().filter(|_| mine))
-    }
-
     /// The instance as the database has it.
     pub(crate) async fn load(&self, instance: &str) -> Result<Claimed> {
-        let saga = self.topology.name;
-        let loaded = self.storage.load(saga, instance).await?;
-        let (saga, instance) = (saga.to_owned(), instance.to_owned());
-        match loaded {
-            None => Err(Error::NotFound { saga, instance }),
-            Some(loaded) if loaded.pruned => Err(Error::Pruned { saga, instance }),
-            Some(loaded) => Ok(loaded),
-        }
+        self.driver.load(instance).await
     }
 
     pub(crate) async fn signal(&self, item: Json) -> Result<ItemResult> {
@@ -261,7 +228,7 @@ impl Core {
             request: answer.request,
             answer: answer.item(&id),
         })?;
-        let result = self.desk.answers.call(item).await?;
+        let result = self.driver.desk.answers.call(item).await?;
         match result.outcome.as_str() {
             "delivered" => Ok(Delivery::Recorded),
             "duplicate" => Ok(Delivery::Duplicate),

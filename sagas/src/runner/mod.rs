@@ -1,6 +1,5 @@
 //! [`SagaRunner`]: an application's hands on the instances of one saga.
 
-mod cache;
 mod core;
 mod endings;
 mod operate;

@@ -1,19 +1,19 @@
 //! [`SagaWorkerBuilder`]: all the choices, none of them necessary but which sagas.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use mire_client::{EventStore, Subscription};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
-use super::claiming::{Claiming, Topologies};
+use super::claiming::Claiming;
 use super::news::{self, News};
 use super::{SagaWorker, strange};
 use crate::builder::SagaTopology;
 use crate::error::{Error, Result};
-use crate::hand::{Choices, Desk, EFFECT_TIMEOUT, Quarantine, Stop};
+use crate::hand::{Choices, Desk, Driver, Drivers, EFFECT_TIMEOUT, Quarantine, Stop};
 use crate::outbox::{AnyPublisher, EmitPublisher, Inside, Outbox, Patience};
 use crate::saga::Saga;
 use crate::start_on::{self, Starter};
@@ -187,7 +187,7 @@ impl SagaWorkerBuilder {
     /// [`Error::Config`] without a saga, or with two of one name and version; [`Error::Store`] when the database cannot be
     /// reached.
     pub async fn spawn(self) -> Result<SagaWorker> {
-        let topologies = self.known()?;
+        self.check()?;
         let storage = Storage::new(&self.store);
         let holder = format!("{}/{}", self.holder, uuid::Uuid::now_v7().simple());
         let now = self.store.safe_position().await?;
@@ -202,29 +202,35 @@ impl SagaWorkerBuilder {
             stop,
         };
         let desk = Arc::new(Desk::new(storage.clone(), choices));
+        let drivers = self.topologies.iter().map(|topology| {
+            let driver = Driver::new(desk.clone(), topology.clone());
+            (
+                (topology.name.to_owned(), topology.version),
+                Arc::new(driver),
+            )
+        });
+        let drivers: Arc<Drivers> = Arc::new(drivers.collect());
+        let slots = Arc::new(Semaphore::new(self.instances.clamp(1, 100_000)));
         let news = News::default();
-        let inside = Inside::new(
-            storage.clone(),
-            holder.clone(),
-            self.ttl,
-            topologies.clone(),
-        );
+        let inside = Inside::new(storage.clone(), holder.clone(), self.ttl, drivers.clone());
         let claiming = Claiming::new(
             desk.clone(),
-            topologies.clone(),
+            drivers.clone(),
             self.recheck,
             news.instances.clone(),
-            self.instances,
+            slots.clone(),
         );
         let outbox = Outbox::new(
             desk.clone(),
+            drivers.clone(),
+            slots,
             self.publisher,
             inside,
             self.patience,
             self.recheck,
             news.messages.clone(),
         );
-        let mut categories: Vec<String> = topologies
+        let mut categories: Vec<String> = drivers
             .keys()
             .map(|(saga, _)| format!("$saga:{saga}"))
             .collect();
@@ -238,7 +244,7 @@ impl SagaWorkerBuilder {
             tokio::select! {
                 _ = work => {}
                 () = news::announce(store, listening, categories, news, now) => {}
-                () = strange::report(storage, topologies, seldom) => {}
+                () = strange::report(storage, drivers, seldom) => {}
             }
         });
         Ok(SagaWorker {
@@ -262,11 +268,10 @@ impl SagaWorkerBuilder {
         Ok(())
     }
 
-    fn known(&self) -> Result<Topologies> {
-        let mut known: Topologies = HashMap::new();
+    fn check(&self) -> Result<()> {
+        let mut known = HashSet::new();
         for topology in &self.topologies {
-            let key = (topology.name.to_owned(), topology.version);
-            if known.insert(key, topology.clone()).is_some() {
+            if !known.insert((topology.name, topology.version)) {
                 return Err(Error::Config {
                     reason: format!(
                         "two topologies of saga {:?} are of version {}",
@@ -286,6 +291,6 @@ impl SagaWorkerBuilder {
                 reason: format!("saga {:?} starts on no event", starter.topology.name),
             });
         }
-        Ok(known)
+        Ok(())
     }
 }

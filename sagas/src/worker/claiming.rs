@@ -1,30 +1,24 @@
 //! Taking instances up: whatever is due and free, as many at a time as there is room for.
 
-use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tracing::{Instrument, debug_span};
 
 use crate::error::Result;
 use crate::gather::pause;
-use crate::hand::{Desk, End, Hand, Known, Stop, Trouble};
+use crate::hand::{Desk, Drivers, End, Hand, Known, Stop, Trouble};
 use crate::measure;
 use crate::storage::Claimed;
-use crate::topology::Topology;
 
 /// A claim takes so many instances at most.
 const BATCH: usize = 64;
 
-/// Every saga and version that this worker drives.
-pub(super) type Topologies = HashMap<(String, i32), Arc<Topology>>;
-
 /// The claiming side of a worker.
 pub(super) struct Claiming {
     desk: Arc<Desk>,
-    topologies: Topologies,
+    drivers: Arc<Drivers>,
     sagas: Vec<String>,
     versions: Vec<i32>,
     recheck: Duration,
@@ -36,21 +30,21 @@ pub(super) struct Claiming {
 impl Claiming {
     pub(super) fn new(
         desk: Arc<Desk>,
-        topologies: Topologies,
+        drivers: Arc<Drivers>,
         recheck: Duration,
         news: Arc<Notify>,
-        at_once: usize,
+        slots: Arc<Semaphore>,
     ) -> Self {
-        let (sagas, versions) = topologies.keys().cloned().unzip();
-        let room = u32::try_from(at_once.clamp(1, 100_000)).unwrap_or(1);
+        let (sagas, versions) = drivers.keys().cloned().unzip();
+        let room = u32::try_from(slots.available_permits()).unwrap_or(u32::MAX);
         Self {
             desk,
-            topologies,
+            drivers,
             sagas,
             versions,
             recheck,
             news,
-            slots: Arc::new(Semaphore::new(room as usize)),
+            slots,
             room,
         }
     }
@@ -128,10 +122,10 @@ impl Claiming {
     fn take_up(&self, claimed: Claimed, asked_at: Instant, permit: OwnedSemaphorePermit) {
         let (desk, news, saga) = (self.desk.clone(), self.news.clone(), claimed.saga.clone());
         let key = (saga, claimed.topology_version);
-        let (Some(topology), Some(fence)) = (self.topologies.get(&key).cloned(), claimed.fence)
-        else {
+        let (Some(driver), Some(fence)) = (self.drivers.get(&key).cloned(), claimed.fence) else {
             return;
         };
+        let topology = driver.topology.clone();
         measure::claimed(topology.name);
         let held = desk
             .keeper
@@ -158,7 +152,8 @@ impl Claiming {
                             claimed.status,
                             claimed.attempts,
                         );
-                        Some(hand.work(Vec::new(), &AtomicBool::new(false)).await)
+                        let nobody = watch::Sender::new(false);
+                        Some(driver.work(hand, Vec::new(), &nobody).await)
                     }
                     Err(fault) => Trouble::of(&desk, &claimed)
                         .note(&fault.0, &held)

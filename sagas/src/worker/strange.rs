@@ -1,15 +1,16 @@
 //! Instances of topology versions that a worker does not know: left alone, counted, and reported when they appear.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::claiming::Topologies;
+use crate::hand::Drivers;
 use crate::measure;
 use crate::storage::Storage;
 
 /// Looks now and then, for ever.
-pub(super) async fn report(storage: Storage, topologies: Topologies, pause: Duration) {
-    let sagas: HashSet<String> = topologies.keys().map(|(saga, _)| saga.clone()).collect();
+pub(super) async fn report(storage: Storage, drivers: Arc<Drivers>, pause: Duration) {
+    let sagas: HashSet<String> = drivers.keys().map(|(saga, _)| saga.clone()).collect();
     let sagas: Vec<String> = sagas.into_iter().collect();
     let mut reported = HashSet::new();
     loop {
@@ -18,7 +19,7 @@ pub(super) async fn report(storage: Storage, topologies: Topologies, pause: Dura
                 let mut unknown = HashSet::new();
                 for (saga, version, instances) in versions {
                     let key = (saga, version);
-                    if topologies.contains_key(&key) {
+                    if drivers.contains_key(&key) {
                         continue;
                     }
                     measure::stranded(&key.0, version, instances);

@@ -96,6 +96,28 @@ async fn an_acknowledgement_delivers_the_response() {
     assert_eq!(f.leaks().await, [""; 0]);
 }
 
+/// Nobody else has these instances in hand: an answer is part of the commit of what follows from it, and no event of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_publisher_answers_is_committed_with_what_follows() {
+    let f = fixture().await;
+    let worker = f.worker::<Reference>().publisher(Recorder::new(answering));
+    let worker = worker.spawn().await.unwrap();
+    let runner = f.runner::<Reference>();
+    for n in 0..10 {
+        let instance = n.to_string();
+        runner.start(&instance, "Rome".into()).await.unwrap();
+        let ended = runner.wait_until_ended(&instance, SOON).await;
+        assert_eq!(ended.unwrap(), SagaStatus::Completed);
+        assert_eq!(f.world.calls(&format!("reference/{n}/pay/1/0")), 1);
+    }
+    worker.shutdown().await;
+    let alone = "SELECT count(*) FROM mire.events WHERE type = '$saga_answered'";
+    // One that comes while the worker is still laying the instance down is recorded alone.
+    assert!(f.number(alone).await <= 5);
+    assert_eq!(f.number("SELECT count(*) FROM mire.outbox").await, 0);
+    assert_eq!(f.leaks().await, [""; 0]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_sent_waits_for_its_answer() {
     let f = fixture().await;

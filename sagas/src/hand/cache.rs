@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::hand::Known;
+use super::Known;
 
 /// A bounded number of instances.
 pub(crate) struct Cache {
