@@ -32,6 +32,10 @@ impl Cache {
         taken.map(|(_, known)| known)
     }
 
+    pub(crate) fn clear(&self) {
+        self.entries().known.clear();
+    }
+
     pub(crate) fn put(&self, known: Known) {
         if self.room == 0 {
             return;

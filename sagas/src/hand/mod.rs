@@ -76,6 +76,8 @@ pub(crate) struct Desk {
     pub(crate) commits: Gather,
     pub(crate) answers: Gather,
     pub(crate) keeper: Keeper,
+    /// So many instances are in hand at the same time.
+    pub(crate) hands: Arc<Semaphore>,
     /// So many effects run at the same time.
     pub(crate) effects: Arc<Semaphore>,
     /// So long an attempt of an effect may take.
@@ -90,6 +92,7 @@ pub(crate) struct Choices {
     pub(crate) ttl: Duration,
     pub(crate) quarantine: Quarantine,
     pub(crate) linger: Duration,
+    pub(crate) instances: usize,
     pub(crate) effects: usize,
     pub(crate) effect_timeout: Duration,
     pub(crate) stop: watch::Receiver<Stop>,
@@ -120,6 +123,7 @@ impl Desk {
             ttl: choices.ttl,
             quarantine: choices.quarantine,
             linger: choices.linger,
+            hands: Arc::new(Semaphore::new(choices.instances)),
             effects: Arc::new(Semaphore::new(choices.effects.max(1))),
             effect_timeout: choices.effect_timeout.max(Duration::from_millis(1)),
             stop: choices.stop,

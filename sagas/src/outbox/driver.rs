@@ -51,8 +51,6 @@ impl Patience {
 pub(crate) struct Outbox {
     desk: Arc<Desk>,
     drivers: Arc<Drivers>,
-    /// For instances in hand.
-    hands: Arc<Semaphore>,
     publisher: Option<Arc<dyn AnyPublisher>>,
     inside: Inside,
     patience: Patience,
@@ -67,7 +65,6 @@ impl Outbox {
     pub(crate) fn new(
         desk: Arc<Desk>,
         drivers: Arc<Drivers>,
-        hands: Arc<Semaphore>,
         publisher: Option<Arc<dyn AnyPublisher>>,
         inside: Inside,
         patience: Patience,
@@ -84,7 +81,6 @@ impl Outbox {
         Self {
             desk,
             drivers,
-            hands,
             publisher,
             inside,
             patience,
@@ -277,7 +273,7 @@ impl Outbox {
         if self.desk.stop() != Stop::Not || self.desk.keeper.has(saga, instance) {
             return false;
         }
-        let Ok(permit) = self.hands.clone().try_acquire_owned() else {
+        let Ok(permit) = self.desk.hands.clone().try_acquire_owned() else {
             return false;
         };
         let input = Input::Answer {

@@ -7,18 +7,16 @@ use serde_json::Value;
 
 use super::{PublishError, Published};
 use crate::effect::brief;
-use crate::hand::Drivers;
+use crate::hand::{Desk, Drivers};
 use crate::history::{Fact, Parent};
 use crate::saga::EncodedStart;
 use crate::starting::{Beginning, Next, Planned, undecided};
-use crate::storage::{AnswerItem, ClaimedMessage, DeliverItem, Storage, encode};
+use crate::storage::{AnswerItem, ClaimedMessage, DeliverItem, encode};
 
 /// Handles messages that never leave the database.
 pub(crate) struct Inside {
-    storage: Storage,
+    desk: Arc<Desk>,
     drivers: Arc<Drivers>,
-    holder: String,
-    ttl: std::time::Duration,
 }
 
 /// What a `$answer` holds.
@@ -40,18 +38,8 @@ impl Inside {
     pub(crate) const ANSWER: &'static str = "$answer";
     pub(crate) const KINDS: &'static [&'static str] = &[Self::START, Self::ANSWER];
 
-    pub(crate) fn new(
-        storage: Storage,
-        holder: String,
-        ttl: std::time::Duration,
-        drivers: Arc<Drivers>,
-    ) -> Self {
-        Self {
-            storage,
-            drivers,
-            holder,
-            ttl,
-        }
+    pub(crate) fn new(desk: Arc<Desk>, drivers: Arc<Drivers>) -> Self {
+        Self { desk, drivers }
     }
 
     pub(super) async fn handle(&self, message: &ClaimedMessage) -> Result<Published, PublishError> {
@@ -95,7 +83,13 @@ impl Inside {
         };
         let item = item.map_err(|e| PublishError::permanent(e.to_string()))?;
         let items = std::slice::from_ref(&item);
-        let results = self.storage.start(items, &self.holder, self.ttl).await?;
+        let Desk {
+            storage,
+            holder,
+            ttl,
+            ..
+        } = &*self.desk;
+        let results = storage.start(items, holder, *ttl).await?;
         match results.first() {
             Some(result) if result.outcome == "invalid" => Err(PublishError::permanent(
                 result.reason.clone().unwrap_or_default(),
@@ -115,7 +109,7 @@ impl Inside {
         instance: &str,
         parent: &Parent,
     ) -> Result<Published, PublishError> {
-        let loaded = self.storage.load(saga, instance).await?;
+        let loaded = self.desk.storage.load(saga, instance).await?;
         let events = match loaded.map(|loaded| loaded.events) {
             Some(Err(error)) => return Err(PublishError::transient(error)),
             Some(Ok(events)) => events,
@@ -147,7 +141,11 @@ impl Inside {
             ..item_of(&answer)
         };
         let item = encode(&item).map_err(|e| PublishError::permanent(e.to_string()))?;
-        let delivered = self.storage.deliver(std::slice::from_ref(&item)).await?;
+        let delivered = self
+            .desk
+            .storage
+            .deliver(std::slice::from_ref(&item))
+            .await?;
         let refused = delivered.into_iter().next();
         if let Some(refused) = refused.filter(|result| result.outcome == "invalid") {
             // Too large, most likely. Who waits is told that much, lest it wait for ever.
@@ -161,7 +159,10 @@ impl Inside {
                 ..item_of(&answer)
             };
             let failure = encode(&failure).map_err(|e| PublishError::permanent(e.to_string()))?;
-            self.storage.deliver(std::slice::from_ref(&failure)).await?;
+            self.desk
+                .storage
+                .deliver(std::slice::from_ref(&failure))
+                .await?;
         }
         Ok(Published::sent())
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 use mire_client::{EventStore, Json, Transaction};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use super::Delivery;
 use super::endings::Endings;
@@ -60,6 +60,8 @@ impl Core {
                 backoff: Duration::from_secs(1),
             },
             linger: Duration::ZERO,
+            // As many as callers want.
+            instances: Semaphore::MAX_PERMITS,
             effects: EFFECTS,
             effect_timeout,
             stop,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mire_client::{EventStore, Subscription};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 use super::claiming::Claiming;
 use super::news::{self, News};
@@ -197,6 +197,7 @@ impl SagaWorkerBuilder {
             ttl: self.ttl,
             quarantine: self.quarantine,
             linger: (self.ttl / 10).min(Duration::from_millis(200)),
+            instances: self.instances.clamp(1, 100_000),
             effects: self.effects,
             effect_timeout: self.effect_timeout,
             stop,
@@ -210,20 +211,17 @@ impl SagaWorkerBuilder {
             )
         });
         let drivers: Arc<Drivers> = Arc::new(drivers.collect());
-        let slots = Arc::new(Semaphore::new(self.instances.clamp(1, 100_000)));
         let news = News::default();
-        let inside = Inside::new(storage.clone(), holder.clone(), self.ttl, drivers.clone());
+        let inside = Inside::new(desk.clone(), drivers.clone());
         let claiming = Claiming::new(
             desk.clone(),
             drivers.clone(),
             self.recheck,
             news.instances.clone(),
-            slots.clone(),
         );
         let outbox = Outbox::new(
             desk.clone(),
             drivers.clone(),
-            slots,
             self.publisher,
             inside,
             self.patience,
@@ -237,13 +235,13 @@ impl SagaWorkerBuilder {
         categories.sort();
         categories.dedup();
         let starter = start_on::run(&self.store, &self.holder, self.ttl, self.starters).await?;
-        let (store, listening) = (self.store.clone(), desk.clone());
+        let (store, listening, known) = (self.store.clone(), desk.clone(), drivers.clone());
         let seldom = self.recheck.saturating_mul(30);
         let task = tokio::spawn(async move {
             let work = async { tokio::join!(claiming.run(), outbox.run()) };
             tokio::select! {
                 _ = work => {}
-                () = news::announce(store, listening, categories, news, now) => {}
+                () = news::announce(store, listening, known, categories, news, now) => {}
                 () = strange::report(storage, drivers, seldom) => {}
             }
         });

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, watch};
 use tracing::{Instrument, debug_span};
 
 use crate::error::Result;
@@ -23,7 +23,6 @@ pub(super) struct Claiming {
     versions: Vec<i32>,
     recheck: Duration,
     news: Arc<Notify>,
-    slots: Arc<Semaphore>,
     room: u32,
 }
 
@@ -33,10 +32,9 @@ impl Claiming {
         drivers: Arc<Drivers>,
         recheck: Duration,
         news: Arc<Notify>,
-        slots: Arc<Semaphore>,
     ) -> Self {
         let (sagas, versions) = drivers.keys().cloned().unzip();
-        let room = u32::try_from(slots.available_permits()).unwrap_or(u32::MAX);
+        let room = u32::try_from(desk.hands.available_permits()).unwrap_or(u32::MAX);
         Self {
             desk,
             drivers,
@@ -44,7 +42,6 @@ impl Claiming {
             versions,
             recheck,
             news,
-            slots,
             room,
         }
     }
@@ -55,7 +52,7 @@ impl Claiming {
         let mut failures = 0;
         while *stop.borrow_and_update() == Stop::Not {
             let first = tokio::select! {
-                permit = self.slots.clone().acquire_owned() => permit,
+                permit = self.desk.hands.clone().acquire_owned() => permit,
                 _ = stop.changed() => continue,
             };
             let Ok(first) = first else { break };
@@ -77,7 +74,7 @@ impl Claiming {
                 _ = stop.changed() => {}
             }
         }
-        let _ = self.slots.acquire_many(self.room).await;
+        let _ = self.desk.hands.acquire_many(self.room).await;
         measure::held(&self.desk.holder, self.desk.keeper.len());
     }
 
@@ -89,12 +86,12 @@ impl Claiming {
             keeper,
             ..
         } = &*self.desk;
-        let more = self.slots.available_permits().min(BATCH - 1);
+        let more = self.desk.hands.available_permits().min(BATCH - 1);
         let more = u32::try_from(more).unwrap_or_default();
         let mut permits = first;
         let mut asked = 1;
         if more > 0
-            && let Ok(others) = self.slots.clone().try_acquire_many_owned(more)
+            && let Ok(others) = self.desk.hands.clone().try_acquire_many_owned(more)
         {
             permits.merge(others);
             asked += more as usize;

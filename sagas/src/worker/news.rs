@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 
 use crate::error::Result;
 use crate::gather::pause;
-use crate::hand::Desk;
+use crate::hand::{Desk, Drivers};
 
 /// A look is at so many events, and so many bytes.
 const LOOK: (u32, usize) = (500, 256 << 10);
@@ -34,15 +34,23 @@ impl News {
 pub(super) async fn announce(
     store: EventStore,
     desk: Arc<Desk>,
+    drivers: Arc<Drivers>,
     categories: Vec<String>,
     news: News,
     mut after: i64,
 ) {
     const WAIT: Duration = Duration::from_secs(600);
+    let mut epoch = None;
+    // What is remembered may be of another history.
+    let forget = || drivers.values().for_each(|driver| driver.cache.clear());
     let mut failures = 0;
     loop {
         let told = async {
             let safe = store.wait_for_events(after, WAIT).await?;
+            let former = epoch.replace(safe.epoch);
+            if former.is_some_and(|former| former != safe.epoch) {
+                forget();
+            }
             if safe.position > after {
                 after = look(&store, &desk, &categories, &news, after).await?;
             }
@@ -54,6 +62,7 @@ pub(super) async fn announce(
             tracing::warn!(%error, ?wait, "no news to be had, trying again");
             tokio::time::sleep(wait).await;
             // History may have been set back, or have taken a leap.
+            forget();
             if let Ok(position) = store.safe_position().await {
                 after = position;
             }
