@@ -4,6 +4,7 @@ CREATE FUNCTION mire.saga_load(saga text, instance text)
 RETURNS SETOF mire.claimed_saga
 LANGUAGE plpgsql STABLE PARALLEL SAFE SECURITY DEFINER
 SET search_path = pg_catalog, mire, pg_temp
+SET plan_cache_mode = force_generic_plan
 AS $$
 BEGIN
   RETURN QUERY

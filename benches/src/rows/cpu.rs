@@ -49,20 +49,20 @@ pub(crate) fn rows() -> Vec<Row> {
     let at_most = |bound| Target::Ratio(Role::Floor, bound);
     vec![
         row("W1/1", "`append_events` of 1 event")
-            .ours(side::<AppendEvents>(4_000, 1, 1))
-            .floor(side::<InsertOne>(4_000, 1, 1))
+            .ours(side::<AppendEvents>(40_000, 1, 1))
+            .floor(side::<InsertOne>(40_000, 1, 1))
             .target(at_most(1.45)),
         row("W1/10", "`append_events` of 10 events")
-            .ours(side::<AppendEvents>(500, 10, 1))
-            .floor(side::<InsertMany>(500, 10, 1))
+            .ours(side::<AppendEvents>(10_000, 10, 1))
+            .floor(side::<InsertMany>(10_000, 10, 1))
             .target(at_most(1.0)),
         row("W1/100", "`append_events` of 100 events")
-            .ours(side::<AppendEvents>(200, 100, 1))
-            .floor(side::<InsertMany>(200, 100, 1))
+            .ours(side::<AppendEvents>(1_000, 100, 1))
+            .floor(side::<InsertMany>(1_000, 100, 1))
             .target(at_most(0.92)),
         row("W2", "`append_batch`, 1 event to each of 100 streams")
-            .ours(side::<AppendBatch>(200, 100, 100))
-            .floor(side::<InsertMany<100>>(200, 100, 100))
+            .ours(side::<AppendBatch>(1_000, 100, 100))
+            .floor(side::<InsertMany<100>>(1_000, 100, 100))
             .target(at_most(1.9)),
     ]
 }

@@ -53,6 +53,9 @@ impl Hand {
                 "duplicate" if keep && self.held.is_none() => return Committed::Before,
                 "committed" | "duplicate" => {
                     measure::committed(self.whose.topology.name);
+                    if !drive.outbox.is_empty() {
+                        self.desk().messages.notify_one();
+                    }
                     std::mem::swap(&mut self.known.instance, &mut drive.instance);
                     if let Some(version) = result.version {
                         self.known.instance.version = version;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 
 use super::cache::Cache;
-use super::{Desk, End, Hand, Known};
+use super::{Committal, Desk, End, Hand, Known};
 use crate::engine::Input;
 use crate::error::{Error, Result};
 use crate::storage::Claimed;
@@ -28,8 +28,8 @@ pub(crate) struct Driver {
 
 /// An instance being worked on.
 pub(crate) struct Work {
-    /// Becomes true when the inputs are committed; closed at the end.
-    pub(crate) committed: watch::Receiver<bool>,
+    /// Closed at the end.
+    pub(crate) committed: watch::Receiver<Committal>,
     pub(crate) end: oneshot::Receiver<End>,
 }
 
@@ -77,7 +77,7 @@ impl Driver {
         permit: Option<OwnedSemaphorePermit>,
     ) -> Work {
         let (tell, end) = oneshot::channel();
-        let (commit, committed) = watch::channel(false);
+        let (commit, committed) = watch::channel(None);
         let driver = self.clone();
         self.desk.spawn(async move {
             let end = driver.work(hand, inputs, &commit).await;
@@ -92,7 +92,7 @@ impl Driver {
         &self,
         hand: Hand,
         inputs: Vec<Input>,
-        committed: &watch::Sender<bool>,
+        committed: &watch::Sender<Committal>,
     ) -> End {
         let mut end = hand.work(inputs, committed).await;
         if let End::Rest(known, _) = &mut end

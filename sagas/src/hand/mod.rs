@@ -14,14 +14,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
 pub(crate) use driver::{Driver, Drivers};
 pub(crate) use fault::Trouble;
 pub(crate) use keeper::Held;
 pub(crate) use known::{Clock, Known};
-pub(crate) use work::{End, Hand};
+pub(crate) use work::{Committal, End, Hand};
 
 use crate::gather::Gather;
 use crate::storage::Storage;
@@ -76,6 +76,8 @@ pub(crate) struct Desk {
     pub(crate) commits: Gather,
     pub(crate) answers: Gather,
     pub(crate) keeper: Keeper,
+    /// Hears of messages that were committed here.
+    pub(crate) messages: Arc<Notify>,
     /// So many instances are in hand at the same time.
     pub(crate) hands: Arc<Semaphore>,
     /// So many effects run at the same time.
@@ -123,6 +125,7 @@ impl Desk {
             ttl: choices.ttl,
             quarantine: choices.quarantine,
             linger: choices.linger,
+            messages: Arc::default(),
             hands: Arc::new(Semaphore::new(choices.instances)),
             effects: Arc::new(Semaphore::new(choices.effects.max(1))),
             effect_timeout: choices.effect_timeout.max(Duration::from_millis(1)),

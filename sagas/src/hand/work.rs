@@ -32,6 +32,9 @@ pub(crate) enum End {
     Failed(Error),
 }
 
+/// Once the first inputs are committed: the keys of the messages that this has settled.
+pub(crate) type Committal = Option<Vec<String>>;
+
 /// An instance in hand.
 pub(crate) struct Hand {
     pub(super) whose: Whose,
@@ -77,13 +80,14 @@ impl Hand {
         &self.whose.desk
     }
 
-    /// Works until nothing more can be done now. `committed` hears when the first inputs are.
+    /// Works until nothing more can be done now. `committed` hears when the first inputs are, and which messages that has
+    /// settled.
     ///
     /// There is one of these futures for each instance in hand: what it rarely comes to is boxed, here and below.
     pub(crate) async fn work(
         mut self,
         mut inputs: Vec<Input>,
-        committed: &watch::Sender<bool>,
+        committed: &watch::Sender<Committal>,
     ) -> End {
         loop {
             if self.held.is_none() && self.known.has_heard(&inputs) {
@@ -101,11 +105,15 @@ impl Hand {
             } else {
                 match self.commit(&mut drive, keep).await {
                     Committed::Yes => {
-                        committed.send_replace(true);
+                        committed.send_if_modified(|first| {
+                            let is_first = first.is_none();
+                            first.get_or_insert_with(|| std::mem::take(&mut drive.settled));
+                            is_first
+                        });
                         inputs.clear();
                     }
                     Committed::Before => {
-                        committed.send_replace(true);
+                        committed.send_replace(Some(Vec::new()));
                         return self.let_go(End::Leased, Vec::new()).await;
                     }
                     Committed::Anew => continue,

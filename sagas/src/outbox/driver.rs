@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::{Instrument, debug_span};
 
 use super::inside::Inside;
@@ -17,7 +17,7 @@ use crate::effect::brief;
 use crate::engine::Input;
 use crate::error::Result;
 use crate::gather::{Gather, pause};
-use crate::hand::{Desk, Drivers, Stop};
+use crate::hand::{Committal, Desk, Drivers, Stop};
 use crate::measure;
 use crate::panics::panic_text;
 use crate::storage::{AckItem, ClaimedMessage, encode, millis};
@@ -55,7 +55,6 @@ pub(crate) struct Outbox {
     inside: Inside,
     patience: Patience,
     recheck: Duration,
-    news: Arc<Notify>,
     acks: Gather,
     in_hand: InHand,
     slots: Arc<Semaphore>,
@@ -69,7 +68,6 @@ impl Outbox {
         inside: Inside,
         patience: Patience,
         recheck: Duration,
-        news: Arc<Notify>,
     ) -> Self {
         let acks = {
             let storage = desk.storage.clone();
@@ -85,7 +83,6 @@ impl Outbox {
             inside,
             patience,
             recheck,
-            news,
             acks,
             in_hand: InHand::default(),
             slots: Arc::new(Semaphore::new(AT_ONCE)),
@@ -139,7 +136,7 @@ impl Outbox {
                 }
             };
             tokio::select! {
-                () = self.news.notified() => idle = 0,
+                () = self.desk.messages.notified() => idle = 0,
                 () = tokio::time::sleep(wait) => {}
                 _ = stop.changed() => {}
             }
@@ -226,9 +223,13 @@ impl Outbox {
     async fn publish(&self, message: &ClaimedMessage) -> bool {
         let error = match self.hand_over(message).await {
             Ok(Published { mut answer }) => {
+                measure::message("sent");
                 if let Some(said) = &answer
-                    && self.drive_on(message, said).await
+                    && let Some(settled) = self.drive_on(message, said).await
                 {
+                    if settled.contains(&message.key) {
+                        return true;
+                    }
                     answer = None;
                 }
                 let response = answer
@@ -239,7 +240,6 @@ impl Outbox {
                     response,
                     ..ack(message)
                 };
-                measure::message("sent");
                 self.acknowledge(message, &sent).await;
                 return true;
             }
@@ -266,16 +266,15 @@ impl Outbox {
         wait.is_none()
     }
 
-    /// Commits an answer together with all that follows from it, when nobody has the instance in hand. False: it is to be
-    /// recorded alone, and whoever claims the instance goes on from there.
-    async fn drive_on(&self, message: &ClaimedMessage, answer: &Answer) -> bool {
+    /// Commits an answer together with all that follows from it, when nobody has the instance in hand, and gives the keys of
+    /// the messages that are settled with that. None: it is to be recorded alone, and whoever claims the instance goes on
+    /// from there.
+    async fn drive_on(&self, message: &ClaimedMessage, answer: &Answer) -> Committal {
         let (saga, instance) = (&message.saga, &message.instance);
         if self.desk.stop() != Stop::Not || self.desk.keeper.has(saga, instance) {
-            return false;
+            return None;
         }
-        let Ok(permit) = self.desk.hands.clone().try_acquire_owned() else {
-            return false;
-        };
+        let permit = self.desk.hands.clone().try_acquire_owned().ok()?;
         let input = Input::Answer {
             step: message.step.clone(),
             undo: message.undo,
@@ -286,16 +285,13 @@ impl Outbox {
         };
         let mine = self.drivers.iter().filter(|(key, _)| key.0 == *saga);
         for (_, driver) in mine {
-            match driver.known(instance).await {
-                Ok(None) => {}
-                Ok(Some(known)) => {
-                    let mut work = driver.begin(driver.hand(known), vec![input], Some(permit));
-                    return work.committed.wait_for(|yes| *yes).await.is_ok();
-                }
-                Err(_) => return false,
+            if let Some(known) = driver.known(instance).await.ok()? {
+                let mut work = driver.begin(driver.hand(known), vec![input], Some(permit));
+                let committed = work.committed.wait_for(Option::is_some).await;
+                return committed.ok()?.clone();
             }
         }
-        false
+        None
     }
 
     async fn hand_over(&self, message: &ClaimedMessage) -> Result<Published, PublishError> {

@@ -148,7 +148,7 @@ impl Core {
     async fn work(&self, hand: Hand, inputs: Vec<Input>) -> Result<(End, bool)> {
         let work = self.driver.begin(hand, inputs, None);
         let end = work.end.await.map_err(|_| Error::Closed)?;
-        Ok((end, *work.committed.borrow()))
+        Ok((end, work.committed.borrow().is_some()))
     }
 
     /// An answer together with all that follows from it; or, when somebody else has the instance in hand, the answer alone.

@@ -211,7 +211,10 @@ impl SagaWorkerBuilder {
             )
         });
         let drivers: Arc<Drivers> = Arc::new(drivers.collect());
-        let news = News::default();
+        let news = News {
+            instances: Arc::default(),
+            messages: desk.messages.clone(),
+        };
         let inside = Inside::new(desk.clone(), drivers.clone());
         let claiming = Claiming::new(
             desk.clone(),
@@ -226,7 +229,6 @@ impl SagaWorkerBuilder {
             inside,
             self.patience,
             self.recheck,
-            news.messages.clone(),
         );
         let mut categories: Vec<String> = drivers
             .keys()

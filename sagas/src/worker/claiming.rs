@@ -149,7 +149,7 @@ impl Claiming {
                             claimed.status,
                             claimed.attempts,
                         );
-                        let nobody = watch::Sender::new(false);
+                        let nobody = watch::Sender::new(None);
                         Some(driver.work(hand, Vec::new(), &nobody).await)
                     }
                     Err(fault) => Trouble::of(&desk, &claimed)

@@ -15,7 +15,7 @@ use crate::hand::{Desk, Drivers};
 const LOOK: (u32, usize) = (500, 256 << 10);
 
 /// Who can be woken.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(super) struct News {
     /// There may be instances to claim.
     pub(super) instances: Arc<Notify>,

@@ -15,9 +15,9 @@ use crate::side::{Side, together};
 use crate::world::World;
 
 /// S1: so many sagas at a time, and so many one after the other in each task.
-const S1: Plan = (24, 10);
+const S1: Plan = (24, 40);
 /// S2, likewise.
-const S2: Plan = (256, 4);
+const S2: Plan = (256, 16);
 
 pub(crate) fn rows() -> Vec<Row> {
     const SAGAS: Measure = Measure::Rate("sagas/s");
