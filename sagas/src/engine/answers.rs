@@ -54,7 +54,15 @@ impl Run<'_> {
                 })?;
                 let part = Part { step, undo: *undo };
                 let answer = answer.as_ref().map_err(String::as_str);
-                self.answer(part, *activation, *request, answer, id.clone())
+                self.answer(part, *activation, *request, answer, id.clone())?;
+                // Also when its step goes on, or has been given up: nobody is to be asked for it again, and no doubt is left.
+                if let Some(activation) = *activation {
+                    let key = self.key(part, activation, *request as usize);
+                    if !self.settled.contains(&key) {
+                        self.settled.push(key);
+                    }
+                }
+                Ok(())
             }
         }
     }

@@ -82,6 +82,7 @@ impl Driver {
         self.desk.spawn(async move {
             let end = driver.work(hand, inputs, &commit).await;
             drop(permit);
+            driver.desk.laid_down(&end);
             let _ = tell.send(end);
         });
         Work { committed, end }

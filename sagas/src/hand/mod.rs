@@ -76,7 +76,9 @@ pub(crate) struct Desk {
     pub(crate) commits: Gather,
     pub(crate) answers: Gather,
     pub(crate) keeper: Keeper,
-    /// Hears of messages that were committed here.
+    /// Hears when there may be instances to claim.
+    pub(crate) instances: Arc<Notify>,
+    /// Hears when there may be messages to publish.
     pub(crate) messages: Arc<Notify>,
     /// So many instances are in hand at the same time.
     pub(crate) hands: Arc<Semaphore>,
@@ -125,6 +127,7 @@ impl Desk {
             ttl: choices.ttl,
             quarantine: choices.quarantine,
             linger: choices.linger,
+            instances: Arc::default(),
             messages: Arc::default(),
             hands: Arc::new(Semaphore::new(choices.instances)),
             effects: Arc::new(Semaphore::new(choices.effects.max(1))),
@@ -143,6 +146,18 @@ impl Desk {
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         while tasks.try_join_next().is_some() {}
         tasks.spawn(work)
+    }
+
+    /// What was lost may be due again by now (migrated, say), and its news came while it was in hand here.
+    pub(crate) fn laid_down(&self, end: &End) {
+        match end {
+            End::Failed(error) => tracing::debug!(%error, "laid down"),
+            End::Rest(_, status) => tracing::debug!(status = status.as_str(), "laid down"),
+            other => tracing::debug!(?other, "laid down"),
+        }
+        if matches!(end, End::Lost) {
+            self.instances.notify_one();
+        }
     }
 
     /// Waits until nothing is in the background any more.

@@ -268,10 +268,12 @@ impl Outbox {
 
     /// Commits an answer together with all that follows from it, when nobody has the instance in hand, and gives the keys of
     /// the messages that are settled with that. None: it is to be recorded alone, and whoever claims the instance goes on
-    /// from there.
+    /// from there. So it is with a message that was claimed before: where going on kills the process, claims of the
+    /// instance are what is counted.
     async fn drive_on(&self, message: &ClaimedMessage, answer: &Answer) -> Committal {
         let (saga, instance) = (&message.saga, &message.instance);
-        if self.desk.stop() != Stop::Not || self.desk.keeper.has(saga, instance) {
+        let before = message.attempts > 0;
+        if before || self.desk.stop() != Stop::Not || self.desk.keeper.has(saga, instance) {
             return None;
         }
         let permit = self.desk.hands.clone().try_acquire_owned().ok()?;

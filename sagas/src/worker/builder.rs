@@ -9,8 +9,7 @@ use mire_client::{EventStore, Subscription};
 use tokio::sync::watch;
 
 use super::claiming::Claiming;
-use super::news::{self, News};
-use super::{SagaWorker, strange};
+use super::{SagaWorker, news, strange};
 use crate::builder::SagaTopology;
 use crate::error::{Error, Result};
 use crate::hand::{Choices, Desk, Driver, Drivers, EFFECT_TIMEOUT, Quarantine, Stop};
@@ -211,17 +210,8 @@ impl SagaWorkerBuilder {
             )
         });
         let drivers: Arc<Drivers> = Arc::new(drivers.collect());
-        let news = News {
-            instances: Arc::default(),
-            messages: desk.messages.clone(),
-        };
         let inside = Inside::new(desk.clone(), drivers.clone());
-        let claiming = Claiming::new(
-            desk.clone(),
-            drivers.clone(),
-            self.recheck,
-            news.instances.clone(),
-        );
+        let claiming = Claiming::new(desk.clone(), drivers.clone(), self.recheck);
         let outbox = Outbox::new(
             desk.clone(),
             drivers.clone(),
@@ -243,7 +233,7 @@ impl SagaWorkerBuilder {
             let work = async { tokio::join!(claiming.run(), outbox.run()) };
             tokio::select! {
                 _ = work => {}
-                () = news::announce(store, listening, known, categories, news, now) => {}
+                () = news::announce(store, listening, known, categories, now) => {}
                 () = strange::report(storage, drivers, seldom) => {}
             }
         });

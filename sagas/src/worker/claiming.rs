@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Notify, OwnedSemaphorePermit, watch};
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tracing::{Instrument, debug_span};
 
 use crate::error::Result;
@@ -22,17 +22,11 @@ pub(super) struct Claiming {
     sagas: Vec<String>,
     versions: Vec<i32>,
     recheck: Duration,
-    news: Arc<Notify>,
     room: u32,
 }
 
 impl Claiming {
-    pub(super) fn new(
-        desk: Arc<Desk>,
-        drivers: Arc<Drivers>,
-        recheck: Duration,
-        news: Arc<Notify>,
-    ) -> Self {
+    pub(super) fn new(desk: Arc<Desk>, drivers: Arc<Drivers>, recheck: Duration) -> Self {
         let (sagas, versions) = drivers.keys().cloned().unzip();
         let room = u32::try_from(desk.hands.available_permits()).unwrap_or(u32::MAX);
         Self {
@@ -41,7 +35,6 @@ impl Claiming {
             sagas,
             versions,
             recheck,
-            news,
             room,
         }
     }
@@ -69,7 +62,7 @@ impl Claiming {
                 }
             };
             tokio::select! {
-                () = self.news.notified() => {}
+                () = self.desk.instances.notified() => {}
                 () = tokio::time::sleep(wait) => {}
                 _ = stop.changed() => {}
             }
@@ -117,12 +110,13 @@ impl Claiming {
     }
 
     fn take_up(&self, claimed: Claimed, asked_at: Instant, permit: OwnedSemaphorePermit) {
-        let (desk, news, saga) = (self.desk.clone(), self.news.clone(), claimed.saga.clone());
-        let key = (saga, claimed.topology_version);
+        let desk = self.desk.clone();
+        let key = (claimed.saga.clone(), claimed.topology_version);
         let (Some(driver), Some(fence)) = (self.drivers.get(&key).cloned(), claimed.fence) else {
             return;
         };
         let topology = driver.topology.clone();
+        driver.cache.take(&claimed.instance);
         measure::claimed(topology.name);
         let held = desk
             .keeper
@@ -158,18 +152,12 @@ impl Claiming {
                         .err(),
                 }
             };
-            let lost = matches!(end, Some(End::Lost));
-            match end {
-                Some(End::Failed(error)) => tracing::warn!(%error, "laid down"),
-                Some(End::Rest(_, status)) => {
-                    tracing::debug!(status = status.as_str(), "laid down");
-                }
-                other => tracing::debug!(?other, "laid down"),
-            }
             drop(permit);
-            if lost {
-                // It may be due again by now (migrated, say), and its news came while it was in hand here.
-                news.notify_one();
+            if let Some(End::Failed(error)) = &end {
+                tracing::warn!(%error, "laid down");
+            }
+            if let Some(end) = end {
+                desk.laid_down(&end);
             }
         };
         self.desk.spawn(work.instrument(span));

@@ -4,31 +4,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mire_client::{EventStore, FeedEvent, ReadAll};
-use tokio::sync::Notify;
-
 use crate::error::Result;
 use crate::gather::pause;
 use crate::hand::{Desk, Drivers};
+use mire_client::{EventStore, FeedEvent, ReadAll};
 
 /// A look is at so many events, and so many bytes.
 const LOOK: (u32, usize) = (500, 256 << 10);
-
-/// Who can be woken.
-#[derive(Clone)]
-pub(super) struct News {
-    /// There may be instances to claim.
-    pub(super) instances: Arc<Notify>,
-    /// There may be messages to publish.
-    pub(super) messages: Arc<Notify>,
-}
-
-impl News {
-    fn wake_all(&self) {
-        self.instances.notify_one();
-        self.messages.notify_one();
-    }
-}
 
 /// Waits for news for ever.
 pub(super) async fn announce(
@@ -36,7 +18,6 @@ pub(super) async fn announce(
     desk: Arc<Desk>,
     drivers: Arc<Drivers>,
     categories: Vec<String>,
-    news: News,
     mut after: i64,
 ) {
     const WAIT: Duration = Duration::from_secs(600);
@@ -52,7 +33,7 @@ pub(super) async fn announce(
                 forget();
             }
             if safe.position > after {
-                after = look(&store, &desk, &categories, &news, after).await?;
+                after = look(&store, &desk, &categories, after).await?;
             }
             Ok::<_, crate::error::Error>(())
         };
@@ -66,7 +47,8 @@ pub(super) async fn announce(
             if let Ok(position) = store.safe_position().await {
                 after = position;
             }
-            news.wake_all();
+            desk.instances.notify_one();
+            desk.messages.notify_one();
         } else {
             failures = 0;
         }
@@ -74,13 +56,7 @@ pub(super) async fn announce(
 }
 
 /// Looks at a page of what is new, and tells how far it came.
-async fn look(
-    store: &EventStore,
-    desk: &Desk,
-    categories: &[String],
-    news: &News,
-    after: i64,
-) -> Result<i64> {
+async fn look(store: &EventStore, desk: &Desk, categories: &[String], after: i64) -> Result<i64> {
     let read = ReadAll::new()
         .after(after)
         .categories(categories)
@@ -93,10 +69,10 @@ async fn look(
         instances |= may_be_due(event) && !desk.keeper.poke(&event.event.stream);
     }
     if instances {
-        news.instances.notify_one();
+        desk.instances.notify_one();
     }
     if messages {
-        news.messages.notify_one();
+        desk.messages.notify_one();
     }
     Ok(page.next_position)
 }

@@ -118,6 +118,31 @@ async fn what_a_publisher_answers_is_committed_with_what_follows() {
     assert_eq!(f.leaks().await, [""; 0]);
 }
 
+/// What has been claimed before may be what kills whoever goes on from its answer: that is counted where instances are claimed.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_answer_to_a_message_that_was_claimed_before_is_recorded_alone() {
+    let f = fixture().await;
+    let recorder = Recorder::new(|message, tries| match tries {
+        1 => Err(PublishError::transient("not now")),
+        _ => answering(message, tries),
+    });
+    let worker = f.worker::<Reference>().publisher(recorder);
+    let soon = Duration::from_millis(1);
+    let worker = worker
+        .publish_attempts(5, soon, soon)
+        .spawn()
+        .await
+        .unwrap();
+    let runner = f.runner::<Reference>();
+    runner.start("1", "Rome".into()).await.unwrap();
+    let ended = runner.wait_until_ended("1", SOON).await;
+    assert_eq!(ended.unwrap(), SagaStatus::Completed);
+    worker.shutdown().await;
+    let alone = "SELECT count(*) FROM mire.events WHERE type = '$saga_answered'";
+    assert_eq!(f.number(alone).await, 2);
+    assert_eq!(f.number("SELECT count(*) FROM mire.outbox").await, 0);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_sent_waits_for_its_answer() {
     let f = fixture().await;
@@ -161,6 +186,25 @@ impl Saga for Several {
         )
         .allow_unhandled::<Reserve>()
     }
+}
+
+/// The first of three is refused, so the step fails and the others are withdrawn, in doubt; but they are answered.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_comes_when_its_step_has_failed_leaves_no_doubt() {
+    let f = fixture().await;
+    let recorder = Recorder::new(|message, tries| match message.request {
+        0 => Ok(Published::answered(Answer::failure("no"))),
+        _ => answering(message, tries),
+    });
+    let worker = f.worker::<Several>().publisher(recorder.clone());
+    let worker = worker.spawn().await.unwrap();
+    let runner = f.runner::<Several>();
+    runner.start("1", 3).await.unwrap();
+    runner.wait_until_ended("1", SOON).await.unwrap();
+    eventually(async || recorder.published().len() == 3).await;
+    worker.shutdown().await;
+    assert_eq!(f.number("SELECT count(*) FROM mire.outbox").await, 0);
+    assert_eq!(f.leaks().await, [""; 0]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
