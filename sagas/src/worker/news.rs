@@ -4,10 +4,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use mire_client::{EventStore, FeedEvent, ReadAll};
+
 use crate::error::Result;
 use crate::gather::pause;
 use crate::hand::{Desk, Drivers};
-use mire_client::{EventStore, FeedEvent, ReadAll};
 
 /// A look is at so many events, and so many bytes.
 const LOOK: (u32, usize) = (500, 256 << 10);
